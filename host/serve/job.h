@@ -1,0 +1,133 @@
+/* A job: one request from the moment its bytes arrived to its one final reply. Wire fills the request, serve and
+ * dialogue the rest, wire writes the response out. All strings of a job live in its arena and end with the job;
+ * they are UTF-8, valid, without NUL, and both NUL-terminated and counted (kf_str).
+ */
+#ifndef KF_SERVE_JOB_H
+#define KF_SERVE_JOB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/status.h"
+
+typedef struct kf_str {
+    const char *s; /* "" when unset, never NULL after wire */
+    size_t n;      /* bytes */
+} kf_str;
+
+/* What a client is told; kefu.proto's Code has the same numbers and the text for people. */
+typedef enum kf_code {
+    KF_CODE_OK = 0,
+    KF_CODE_INVALID_ARGUMENT = 3,
+    KF_CODE_DEADLINE_EXCEEDED = 4,
+    KF_CODE_RESOURCE_EXHAUSTED = 8,
+    KF_CODE_CANCELLED = 1,
+    KF_CODE_UNIMPLEMENTED = 12,
+    KF_CODE_INTERNAL = 13,
+    KF_CODE_UNAVAILABLE = 14,
+} kf_code;
+
+typedef enum kf_lane { KF_LANE_HIGH, KF_LANE_NORMAL, KF_LANE_LOW, KF_N_LANES } kf_lane;
+typedef enum kf_want { KF_WANT_REPLY, KF_WANT_UNDERSTAND } kf_want;
+typedef enum kf_role { KF_ROLE_USER, KF_ROLE_ASSISTANT, KF_ROLE_AGENT } kf_role;
+
+typedef struct kf_turn {
+    kf_role role;
+    kf_str text;
+} kf_turn;
+
+/* What a client asks of the sampler; wire has checked the ranges and put in the defaults. */
+typedef struct kf_generate {
+    uint32_t max_tokens;
+    float temperature, top_p, min_p, repetition_penalty;
+    uint32_t top_k;
+    uint64_t seed;
+    bool has_seed; /* else the worker draws one */
+    kf_str *stop;  /* [n_stop] */
+    size_t n_stop;
+    bool logprobs;
+} kf_generate;
+
+typedef struct kf_request {
+    kf_str id, session_id, user_id, tenant;
+    kf_str text;
+    kf_turn *history; /* [n_history], oldest first */
+    size_t n_history;
+    kf_generate generate;
+    kf_want want;
+    kf_lane lane;
+    bool stream;
+    bool json;            /* the client speaks JSON: so does the answer */
+    int64_t deadline_ns;  /* on the clock of kf_clock_now_ns; 0: none */
+} kf_request;
+
+/* ---- what the worker found and says ---- */
+
+typedef struct kf_label {
+    const char *label; /* the model's, lives as long as the model */
+    float score;
+    int32_t start, end; /* code points; 0, 0 where the label has no span */
+} kf_label;
+
+typedef struct kf_word {
+    kf_str text;
+    const char *pos;
+    bool stop_word;
+    int32_t start, end;
+} kf_word;
+
+typedef struct kf_entity {
+    const char *type;
+    kf_str text, value; /* value: normalised (digits half-width …), "" where it is the text */
+    int32_t start, end;
+    float score;
+} kf_entity;
+
+typedef struct kf_understanding {
+    kf_word *words;
+    size_t n_words;
+    kf_label *intents; /* best first */
+    size_t n_intents;
+    kf_label sentiment;
+    kf_entity *entities; /* in order of start */
+    size_t n_entities;
+    float confidence; /* the first intent's score, lowered where the text is noise */
+} kf_understanding;
+
+typedef enum kf_finish { KF_FINISH_NONE, KF_FINISH_STOP, KF_FINISH_LENGTH, KF_FINISH_CANCELLED, KF_FINISH_ERROR } kf_finish;
+
+typedef struct kf_reply {
+    kf_str text;      /* final: the whole text; a part: this part's */
+    uint32_t text_offset; /* code points of the whole before this part */
+    kf_finish finish;
+} kf_reply;
+
+typedef struct kf_handoff {
+    bool wanted;
+    const char *reason; /* "asked", "complaint", "low_confidence", … */
+    kf_str summary;     /* for the person who takes over; redacted */
+} kf_handoff;
+
+typedef struct kf_usage {
+    uint32_t prompt_tokens, completion_tokens, cached_tokens;
+    int64_t queue_us, encode_us, prefill_us, decode_us;
+} kf_usage;
+
+typedef struct kf_response {
+    uint32_t seq;     /* 0, 1, … of the messages of this request */
+    uint32_t attempt; /* of the job: 1 on core NATS */
+    bool final;
+    kf_code code;
+    kf_str message; /* of the status: what to change */
+    int64_t retry_after_ms;
+    bool has_understanding;
+    kf_understanding understanding;
+    kf_reply reply;
+    kf_handoff handoff;
+    kf_usage usage;
+    const char *model; /* name@hash of what answered */
+} kf_response;
+
+#endif
