@@ -96,7 +96,7 @@ typedef struct kf_understanding {
     float confidence; /* the first intent's score, lowered where the text is noise */
 } kf_understanding;
 
-typedef enum kf_finish { KF_FINISH_NONE, KF_FINISH_STOP, KF_FINISH_LENGTH, KF_FINISH_CANCELLED, KF_FINISH_ERROR } kf_finish;
+typedef enum kf_finish { KF_FINISH_NONE, KF_FINISH_STOP, KF_FINISH_LENGTH, KF_FINISH_CANCELLED, KF_FINISH_FAILED } kf_finish;
 
 typedef struct kf_reply {
     kf_str text;      /* final: the whole text; a part: this part's */
