@@ -130,4 +130,23 @@ typedef struct kf_response {
     const char *model; /* name@hash of what answered */
 } kf_response;
 
+/* ---- the job ---- */
+
+/* Where transport sends the answer; filled by transport, untouched by serve. Strings live in the job's arena. */
+typedef struct kf_origin {
+    const char *reply_to;    /* NULL: nobody waits for an answer */
+    const char *subject;
+    const char *traceparent; /* W3C, passed on in the reply; NULL if absent */
+    int64_t received_ns;
+} kf_origin;
+
+/* Public part of a job; host/serve/ has the rest behind it. */
+typedef struct kf_job {
+    kf_arena arena; /* the message and everything found in it; reset by kf_job_put */
+    kf_origin origin;
+    kf_request request;
+    kf_status admitted; /* not KF_OK: wire refused it; refusal has the words, submit turns it into the final */
+    kf_str refusal;
+} kf_job;
+
 #endif

@@ -1,0 +1,52 @@
+/* Bytes of a message ⇄ a request and a response. Everything that comes from outside is checked here, once: what passes
+ * is UTF-8 without NUL, within the limits, with the defaults filled in.
+ *
+ *     kf_wire_in in = {.bytes = data, .n_bytes = n, .content_type = header, .subject = subject, .received_ns = now};
+ *     kf_status s = kf_wire_decode(&in, &limits, arena, &request);
+ *     // not KF_OK: kf_error_text() says what to change, in words that go to the client as they are;
+ *     // request->id and request->json are filled in as far as they could be read, so the refusal can be addressed
+ *     KF_TRY(kf_wire_encode(&request, &response, out, cap, &n));
+ *
+ * Called from the I/O thread only (the JSON parser's allocator is that thread's arena). Nothing is allocated outside the
+ * arena; a message that would need more is refused with KF_ERR_TOO_LARGE.
+ */
+#ifndef KF_WIRE_WIRE_H
+#define KF_WIRE_WIRE_H
+
+#include "base/arena.h"
+#include "serve/job.h"
+
+typedef struct kf_wire_limits {
+    size_t max_text_bytes;     /* of text and of one turn */
+    uint32_t max_tokens;       /* of generate */
+    uint32_t default_max_tokens;
+    uint32_t default_deadline_ms;
+    float default_temperature, default_top_p, default_repetition_penalty;
+    uint32_t default_top_k;
+} kf_wire_limits;
+
+typedef struct kf_wire_in {
+    const void *bytes; /* the message, the caller's, needed during the call only */
+    size_t n_bytes;
+    const char *content_type; /* header Content-Type, NULL if absent; without it a message that starts with '{' is JSON */
+    const char *subject;      /* its tenant and lane win over the message's fields */
+    bool lenient;             /* header Kefu-Lenient: 1: unknown JSON fields are ignored */
+    int64_t received_ns;      /* kf_clock_now_ns at receipt: the deadline counts from here */
+} kf_wire_in;
+
+/* KF_OK; KF_ERR_INVALID, KF_ERR_TOO_LARGE, KF_ERR_UNSUPPORTED (audio, image): the refusal's text is kf_error_text().
+ * It names the field, what was wanted and what was found (a length, a position, a number; never the customer's words). */
+kf_status kf_wire_decode(const kf_wire_in *in, const kf_wire_limits *limits, kf_arena *arena, kf_request *out);
+
+/* Writes the response in the request's own format into out[cap]. KF_ERR_TOO_LARGE: *n is what it needs. `arena` is
+ * scratch, used and given back within the call. */
+kf_status kf_wire_encode(const kf_request *r, const kf_response *response, kf_arena *arena, void *out, size_t cap,
+                         size_t *n);
+
+/* The code that a client is told for a status of ours. */
+kf_code kf_wire_code(kf_status s);
+
+/* FNV-1a 64 over session_id's bytes, mod 16: the subject's bucket. */
+unsigned kf_wire_bucket(const char *session_id, size_t n_bytes);
+
+#endif
