@@ -1,0 +1,63 @@
+/* config.json as transformers saves it, read into what a forward pass needs. Everything that would change the
+ * numbers and that kefu does not compute is refused by name: a wrong answer is worse than none.
+ *
+ *     kf_config c;
+ *     KF_TRY(kf_config_read("models/encoder", &c));
+ *     …
+ *     kf_config_free(&c);
+ */
+#ifndef KF_MODEL_CONFIG_H
+#define KF_MODEL_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "device/device.h"
+
+typedef enum kf_family { KF_FAMILY_BERT, KF_FAMILY_DECODER } kf_family;
+
+/* What a checkpoint's own head is: `architectures[0]`. */
+typedef enum kf_task { KF_TASK_TRUNK, KF_TASK_SEQUENCE, KF_TASK_TOKEN, KF_TASK_CAUSAL_LM } kf_task;
+
+enum { KF_MAX_EOS = 8 };
+
+typedef struct kf_config {
+    char architecture[64]; /* "BertForTokenClassification", "Qwen3ForCausalLM", … */
+    kf_family family;
+    kf_task task;
+
+    size_t vocab_size, hidden, intermediate, n_layers, n_heads, n_kv_heads, head_dim, max_positions;
+    float eps;
+    kf_activation act;
+
+    /* BERT */
+    size_t type_vocab_size;
+    size_t n_labels; /* 0 for a trunk */
+    char **labels;   /* [n_labels]; id2label, or LABEL_0 … as transformers names them */
+
+    /* decoders */
+    double rope_theta;
+    bool qk_norm;   /* RMSNorm over each head of Q and K before RoPE (Qwen3) */
+    bool qkv_bias;  /* Qwen2; Llama and Qwen3 with attention_bias */
+    bool o_bias;    /* attention_bias */
+    bool mlp_bias;  /* Llama */
+    bool tied;      /* the head is the embedding table: tie_word_embeddings */
+    int32_t bos_id; /* -1: none */
+    int32_t eos_ids[KF_MAX_EOS];
+    size_t n_eos;
+
+    uint64_t hash; /* FNV-1a 64 over the file's bytes */
+} kf_config;
+
+/* Reads DIR/config.json (at most 1 MiB). *out is the caller's to kf_config_free.
+ * KF_ERR_NOT_FOUND; KF_ERR_IO; KF_ERR_CORRUPT: not JSON, a field that must be there is not, or is out of range (the
+ * text names the field and its value); KF_ERR_UNSUPPORTED: the text names what is not built and what is. */
+kf_status kf_config_read(const char *dir, kf_config *out);
+void kf_config_free(kf_config *c);
+
+/* The activation that transformers' ACT2FN calls `name`. KF_ERR_UNSUPPORTED lists the names that are known. */
+kf_status kf_activation_parse(const char *name, kf_activation *out);
+
+#endif
