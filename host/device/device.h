@@ -3,12 +3,12 @@
  *     kf_device *d;                                        // kf_cpu_open, kf_null_open, kf_cuda_open
  *     kf_stream *s;
  *     KF_TRY(kf_stream_open(d, &s));
- *     kf_embed(s, x, &m->embed, &(kf_rows){...});          // enqueue only: returns at once, never fails by itself
+ *     kf_embed(s, x, m->embed, hidden, ids, NULL, n);      // enqueue only: returns at once, never fails by itself
  *     kf_linear(s, qkv, x, l->wqkv, n_tokens, (kf_linear_opts){0});
  *     kf_copy_out(s, pinned, logits, bytes);
  *     KF_TRY(kf_event_record(s, e));
  *     ...
- *     KF_TRY(kf_event_wait(e));                            // the status of all that was enqueued before it
+ *     KF_TRY(kf_event_wait(d, e));                         // the status of all that was enqueued before it
  *
  * Rules that hold for every operation
  * - Memory: pointers are device pointers from kf_device_alloc unless a comment says host. Activations are in d->act
@@ -44,7 +44,7 @@ typedef enum kf_activation {
     KF_ACT_GELU_10,    /* GELU clipped to [-10, 10] */
     KF_ACT_RELU,
     KF_ACT_RELU6,
-    KF_ACT_RELU2, /* relu(x)^2 */
+    KF_ACT_RELU2,      /* relu(x)^2 */
     KF_ACT_LEAKY_RELU, /* slope 0.01 */
     KF_ACT_SILU,
     KF_ACT_MISH,
@@ -82,11 +82,11 @@ typedef struct kf_weight_desc {
 
 /* A ragged batch (promise 2): sequences laid end to end, no padding. All pointers are device memory. */
 typedef struct kf_batch {
-    size_t n_seqs, n_tokens;   /* host upper bounds */
-    size_t max_seqlen;         /* host upper bound of a sequence's tokens in this batch */
-    const int32_t *input_ids;  /* [n_tokens]; -1 - slot takes that slot's last sampled token (kf_sample) */
+    size_t n_seqs, n_tokens;     /* host upper bounds */
+    size_t max_seqlen;           /* host upper bound of a sequence's tokens in this batch */
+    const int32_t *input_ids;    /* [n_tokens]; -1 - slot takes that slot's last sampled token (kf_sample) */
     const int32_t *position_ids; /* [n_tokens] */
-    const int32_t *cu_seqlens; /* [n_seqs + 1], first 0, last n_tokens */
+    const int32_t *cu_seqlens;   /* [n_seqs + 1], first 0, last n_tokens */
 } kf_batch;
 
 /* The paged cache of one layer (PagedAttention, arXiv 2309.06180): K and V each
@@ -112,12 +112,12 @@ typedef struct kf_heads {
 
 /* Device memory, one a row; all fields 4 bytes so that a table of them is one copy. */
 typedef struct kf_sample_params {
-    float temperature; /* 0: greedy, the lowest id of equal logits */
-    float top_p;       /* 1: off */
-    float min_p;       /* 0: off */
+    float temperature;        /* 0: greedy, the lowest id of equal logits */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
     float repetition_penalty; /* 1: off; over prompt and reply, as transformers has it */
-    int32_t top_k;     /* 0: off */
-    int32_t slot;      /* the sequence's slot in last_token and seen, -1: touch neither */
+    int32_t top_k;            /* 0: off */
+    int32_t slot;             /* the sequence's slot in last_token and seen, -1: touch neither */
     uint32_t seed_lo, seed_hi;
     uint32_t position; /* of the token to be drawn: the random number is a hash of (seed, position) */
 } kf_sample_params;
@@ -147,6 +147,8 @@ typedef struct kf_rope_table {
 } kf_rope_table;
 
 struct kf_device_ops {
+    void (*close)(kf_device *d); /* kf_device_close */
+
     /* memory */
     kf_status (*alloc)(kf_device *d, size_t bytes, const char *what, void **out);
     void (*free)(kf_device *d, void *p);
@@ -164,8 +166,8 @@ struct kf_device_ops {
     kf_status (*event_new)(kf_device *d, kf_event **out);
     void (*event_free)(kf_event *e);
     kf_status (*event_record)(kf_stream *s, kf_event *e);
-    kf_status (*event_wait)(kf_event *e);              /* blocks; the status of all enqueued before the record */
-    bool (*event_done)(kf_event *e);                   /* does not block */
+    kf_status (*event_wait)(kf_event *e); /* blocks; the status of all enqueued before the record */
+    bool (*event_done)(kf_event *e);      /* does not block */
 
     /* optional: NULL where the device has no graphs (ask before, do not discover after) */
     kf_status (*capture_begin)(kf_stream *s);
@@ -174,13 +176,13 @@ struct kf_device_ops {
     void (*graph_free)(kf_device *d, void *graph);
 
     /* operations: see the wrappers below for what each computes */
-    void (*embed)(kf_stream *s, void *out, const void *table, size_t hidden, const int32_t *ids, const int32_t *last_token,
-                  size_t n_tokens);
+    void (*embed)(kf_stream *s, void *out, const void *table, size_t hidden, const int32_t *ids,
+                  const int32_t *last_token, size_t n_tokens);
     void (*embed_bert)(kf_stream *s, void *out, const void *word, const void *position, const void *type0,
                        size_t hidden, const kf_batch *b);
     void (*linear)(kf_stream *s, void *out, const void *x, const kf_weight *w, size_t n_rows, kf_linear_opts o);
-    void (*layernorm)(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma,
-                      const void *beta, float eps, size_t n_rows, size_t hidden);
+    void (*layernorm)(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma, const void *beta,
+                      float eps, size_t n_rows, size_t hidden);
     void (*rmsnorm)(kf_stream *s, void *out, const void *x, size_t x_stride, const void *gamma, float eps,
                     size_t n_rows, size_t n_groups, size_t width);
     void (*rope)(kf_stream *s, void *x, size_t x_stride, const kf_rope_table *t, const int32_t *position_ids,
@@ -217,10 +219,10 @@ struct kf_stream {
 /* ---- opening a device ---- */
 
 typedef struct kf_device_opts {
-    kf_dtype dtype;   /* KF_F32 or KF_BF16: the format of the weights and, on a GPU, of activations */
-    int n_threads;    /* cpu: 0 takes every core this process may use */
+    kf_dtype dtype;           /* KF_F32 or KF_BF16: the format of the weights and, on a GPU, of activations */
+    int n_threads;            /* cpu: 0 takes every core this process may use */
     bool batch_invariant_off; /* promise 3 is kept unless this is set */
-    bool plain_products; /* cpu: our own C for the products even where oneDNN is there: the reference */
+    bool plain_products;      /* cpu: our own C for the products even where oneDNN is there: the reference */
 } kf_device_opts;
 
 /* KF_OK; KF_ERR_UNSUPPORTED: not built in, or the machine lacks it (the text says what to do); KF_ERR_NO_MEMORY.
@@ -349,14 +351,50 @@ static inline void kf_sample(kf_stream *s, kf_sample_out *out, const float *logi
     s->ops->sample(s, out, logits, params, sm, n_rows);
 }
 
+/* Host memory that copies can overlap with; the caller's until kf_pinned_free. KF_ERR_NO_MEMORY. */
+static inline kf_status kf_pinned_alloc(kf_device *d, size_t bytes, void **out) {
+    return d->ops->alloc_pinned(d, bytes, out);
+}
+static inline void kf_pinned_free(kf_device *d, void *p) {
+    d->ops->free_pinned(d, p);
+}
+
+/* KF_ERR_NO_MEMORY; KF_ERR_DEVICE. Close streams and free events before the device. NULL is fine for the second. */
+static inline kf_status kf_stream_open(kf_device *d, kf_stream **out) {
+    return d->ops->stream_open(d, out);
+}
+static inline void kf_stream_close(kf_stream *s) {
+    if (s) s->ops->stream_close(s);
+}
+static inline kf_status kf_event_new(kf_device *d, kf_event **out) {
+    return d->ops->event_new(d, out);
+}
+static inline void kf_event_free(kf_device *d, kf_event *e) {
+    if (e) d->ops->event_free(e);
+}
+
+/* Host and device memory of a copy must stay valid, and a source unchanged, until an event recorded after it. */
 static inline void kf_copy_in(kf_stream *s, void *dst_device, const void *src_host, size_t bytes) {
     s->ops->copy_in(s, dst_device, src_host, bytes);
 }
 static inline void kf_copy_out(kf_stream *s, void *dst_host, const void *src_device, size_t bytes) {
     s->ops->copy_out(s, dst_host, src_device, bytes);
 }
+static inline void kf_fill_zero(kf_stream *s, void *dst, size_t bytes) {
+    s->ops->fill_zero(s, dst, bytes);
+}
+
+/* Marks this place in the stream; an event may be recorded again after it was waited for. KF_ERR_DEVICE. */
 static inline kf_status kf_event_record(kf_stream *s, kf_event *e) {
     return s->ops->event_record(s, e);
+}
+/* Blocks until the place is reached: the status of all that was enqueued before it. An event that was never recorded
+ * is done. */
+static inline kf_status kf_event_wait(kf_device *d, kf_event *e) {
+    return d->ops->event_wait(e);
+}
+static inline bool kf_event_done(kf_device *d, kf_event *e) {
+    return d->ops->event_done(e);
 }
 
 #endif

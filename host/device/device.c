@@ -1,0 +1,41 @@
+/* What is the same for every device: names of formats, opening by name, closing. */
+#include "device/device.h"
+
+#include <string.h>
+
+static const struct {
+    size_t bytes;
+    const char *name;
+} dtypes[KF_N_DTYPES] = {
+    [KF_F32] = {4, "F32"},
+    [KF_BF16] = {2, "BF16"},
+    [KF_F16] = {2, "F16"},
+    [KF_I32] = {4, "I32"},
+};
+
+size_t kf_dtype_bytes(kf_dtype t) {
+    return (unsigned)t < KF_N_DTYPES ? dtypes[t].bytes : 0;
+}
+
+const char *kf_dtype_name(kf_dtype t) {
+    return (unsigned)t < KF_N_DTYPES ? dtypes[t].name : "unknown";
+}
+
+kf_status kf_device_open(const char *name, const kf_device_opts *o, kf_device **out) {
+    if (!strcmp(name, "cpu")) return kf_cpu_open(o, out);
+    if (!strcmp(name, "null")) return kf_null_open(o, out);
+    if (!strcmp(name, "cuda")) return kf_cuda_open(o, out);
+    return KF_FAIL(KF_ERR_INVALID, "device \"%.32s\": there are cpu, cuda and null; change --device", name);
+}
+
+void kf_device_close(kf_device *d) {
+    if (d) d->ops->close(d);
+}
+
+#ifndef KF_HAVE_CUDA
+kf_status kf_cuda_open(const kf_device_opts *o, kf_device **out) {
+    (void)o, (void)out;
+    return KF_FAIL(KF_ERR_UNSUPPORTED, "device cuda: this program was built without CUDA; build it where nvcc is in "
+                                       "PATH (cmake says whether it was found), or take --device cpu");
+}
+#endif
