@@ -59,8 +59,8 @@ typedef struct kf_request {
     kf_want want;
     kf_lane lane;
     bool stream;
-    bool json;            /* the client speaks JSON: so does the answer */
-    int64_t deadline_ns;  /* on the clock of kf_clock_now_ns; 0: none */
+    bool json;           /* the client speaks JSON: so does the answer */
+    int64_t deadline_ns; /* on the clock of kf_clock_now_ns; 0: none */
 } kf_request;
 
 /* ---- what the worker found and says ---- */
@@ -96,10 +96,16 @@ typedef struct kf_understanding {
     float confidence; /* the first intent's score, lowered where the text is noise */
 } kf_understanding;
 
-typedef enum kf_finish { KF_FINISH_NONE, KF_FINISH_STOP, KF_FINISH_LENGTH, KF_FINISH_CANCELLED, KF_FINISH_FAILED } kf_finish;
+typedef enum kf_finish {
+    KF_FINISH_NONE,
+    KF_FINISH_STOP,
+    KF_FINISH_LENGTH,
+    KF_FINISH_CANCELLED,
+    KF_FINISH_FAILED
+} kf_finish;
 
 typedef struct kf_reply {
-    kf_str text;      /* final: the whole text; a part: this part's */
+    kf_str text;          /* final: the whole text; a part: this part's */
     uint32_t text_offset; /* code points of the whole before this part */
     kf_finish finish;
 } kf_reply;
@@ -134,7 +140,7 @@ typedef struct kf_response {
 
 /* Where transport sends the answer; filled by transport, untouched by serve. Strings live in the job's arena. */
 typedef struct kf_origin {
-    const char *reply_to;    /* NULL: nobody waits for an answer */
+    const char *reply_to; /* NULL: nobody waits for an answer */
     const char *subject;
     const char *traceparent; /* W3C, passed on in the reply; NULL if absent */
     int64_t received_ns;

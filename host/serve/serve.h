@@ -1,5 +1,5 @@
-/* The worker without its network: jobs go in, responses come out. Transport (I/O thread) calls this; so do the tests, with
- * no broker at all.
+/* The worker without its network: jobs go in, responses come out. Transport (I/O thread) calls this; so do the tests,
+ * with no broker at all.
  *
  *     KF_TRY(kf_server_start(&opts, &server));            // loads the models, measures the device, starts its thread
  *     kf_job *job = kf_job_get(server);                   // NULL: every job is in use: refuse, with retry_after
@@ -63,18 +63,18 @@ bool kf_job_next_response(kf_job *job, kf_response *out);
 /* ---- what the outside may know (any thread) ---- */
 
 typedef struct kf_server_state {
-    bool ready;               /* models loaded, warmed up, not draining */
+    bool ready; /* models loaded, warmed up, not draining */
     bool draining;
     bool device_failed;
-    int64_t device_moved_ns;  /* when the device last finished something: its age is /livez (promise 9) */
+    int64_t device_moved_ns; /* when the device last finished something: its age is /livez (promise 9) */
     size_t n_waiting, n_running;
     size_t kv_blocks_used, kv_blocks;
-    int64_t oldest_age_ns;    /* of the requests in hand */
-    int64_t retry_after_ms;   /* Little's law: queue length over the measured rate */
+    int64_t oldest_age_ns;  /* of the requests in hand */
+    int64_t retry_after_ms; /* Little's law: queue length over the measured rate */
 } kf_server_state;
 void kf_server_state_get(kf_server *s, kf_server_state *out);
 
-const char *kf_server_model(const kf_server *s);     /* name@hash */
+const char *kf_server_model(const kf_server *s);      /* name@hash */
 size_t kf_server_max_text_tokens(const kf_server *s); /* special ones counted */
 
 #endif

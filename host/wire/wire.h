@@ -7,8 +7,8 @@
  *     // request->id and request->json are filled in as far as they could be read, so the refusal can be addressed
  *     KF_TRY(kf_wire_encode(&request, &response, out, cap, &n));
  *
- * Called from the I/O thread only (the JSON parser's allocator is that thread's arena). Nothing is allocated outside the
- * arena; a message that would need more is refused with KF_ERR_TOO_LARGE.
+ * Called from the I/O thread only (the JSON parser's allocator is that thread's arena). Nothing is allocated outside
+ * the arena; a message that would need more is refused with KF_ERR_TOO_LARGE.
  */
 #ifndef KF_WIRE_WIRE_H
 #define KF_WIRE_WIRE_H
@@ -17,8 +17,8 @@
 #include "serve/job.h"
 
 typedef struct kf_wire_limits {
-    size_t max_text_bytes;     /* of text and of one turn */
-    uint32_t max_tokens;       /* of generate */
+    size_t max_text_bytes; /* of text and of one turn */
+    uint32_t max_tokens;   /* of generate */
     uint32_t default_max_tokens;
     uint32_t default_deadline_ms;
     float default_temperature, default_top_p, default_repetition_penalty;
@@ -28,14 +28,16 @@ typedef struct kf_wire_limits {
 typedef struct kf_wire_in {
     const void *bytes; /* the message, the caller's, needed during the call only */
     size_t n_bytes;
-    const char *content_type; /* header Content-Type, NULL if absent; without it a message that starts with '{' is JSON */
-    const char *subject;      /* its tenant and lane win over the message's fields */
-    bool lenient;             /* header Kefu-Lenient: 1: unknown JSON fields are ignored */
-    int64_t received_ns;      /* kf_clock_now_ns at receipt: the deadline counts from here */
+    const char
+        *content_type;   /* header Content-Type, NULL if absent; without it a message that starts with '{' is JSON */
+    const char *subject; /* its tenant and lane win over the message's fields */
+    bool lenient;        /* header Kefu-Lenient: 1: unknown JSON fields are ignored */
+    int64_t received_ns; /* kf_clock_now_ns at receipt: the deadline counts from here */
 } kf_wire_in;
 
 /* KF_OK; KF_ERR_INVALID, KF_ERR_TOO_LARGE, KF_ERR_UNSUPPORTED (audio, image): the refusal's text is kf_error_text().
- * It names the field, what was wanted and what was found (a length, a position, a number; never the customer's words). */
+ * It names the field, what was wanted and what was found (a length, a position, a number; never the customer's words).
+ */
 kf_status kf_wire_decode(const kf_wire_in *in, const kf_wire_limits *limits, kf_arena *arena, kf_request *out);
 
 /* Writes the response in the request's own format into out[cap]. KF_ERR_TOO_LARGE: *n is what it needs. `arena` is
