@@ -60,10 +60,12 @@ const char *kf_tokenizer_piece(const kf_tokenizer *t, int32_t id);
 int32_t kf_tokenizer_id(const kf_tokenizer *t, const char *piece);
 bool kf_tokenizer_is_special(const kf_tokenizer *t, int32_t id);
 
-/* Streaming decode: bytes of a character that is not whole yet are held back, so no half character is ever sent. */
+/* Streaming decode: bytes of a character that is not whole yet are held back, so no half character is ever sent.
+ * Starts as {0}. */
 typedef struct kf_detokenizer {
-    unsigned char held[8];
+    unsigned char held[4];
     size_t n_held;
+    bool begun; /* some token's text is out: WordPiece puts a space before the next word */
 } kf_detokenizer;
 
 /* Appends the text that is complete after `id` to out (*n_bytes of cap used so far; grows). Special tokens give no

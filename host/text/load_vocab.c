@@ -1,0 +1,92 @@
+/* BERT's older form of a tokenizer: vocab.txt, a piece a line, and tokenizer_config.json. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/files.h"
+#include "text/tokenizer_impl.h"
+#include "text/utf8.h"
+
+/* Every line is a piece, its number the id; of two equal ones the later is found, as in Hugging Face's map. */
+static kf_status load_pieces(kf_tokenizer *t, const char *path, const char *bytes, size_t n) {
+    size_t bad_at;
+    if (!kf_utf8_valid(bytes, n, &bad_at))
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: byte %zu is not valid UTF-8", path, bad_at);
+    int64_t id = 0;
+    for (size_t at = 0; at < n; id++) {
+        const char *line = bytes + at, *end = memchr(line, '\n', n - at);
+        size_t n_line = end ? (size_t)(end - line) : n - at;
+        at += n_line + 1;
+        if (n_line && line[n_line - 1] == '\r') n_line--;
+        KF_TRY(kf_vocab_put(&t->vocab, line, n_line, id));
+    }
+    return KF_OK;
+}
+
+/* key's value in config is a token's name, or an object that holds it as "content". */
+static const char *token_name(const json_t *config, const char *key, const char *otherwise) {
+    const json_t *value = json_object_get(config, key);
+    if (json_is_object(value)) value = json_object_get(value, "content");
+    return json_is_string(value) ? json_string_value(value) : otherwise;
+}
+
+static kf_status special_token(kf_tokenizer *t, const char *path, const char *name, int32_t *id) {
+    *id = kf_tokenizer_id(t, name);
+    if (*id < 0) return KF_FAIL(KF_ERR_CORRUPT, "%s: the special token %.40s is not there", path, name);
+    return kf_tokenizer_set_special(t, *id);
+}
+
+/* A flag of the configuration; null and absent mean `otherwise`. */
+static bool flag(const json_t *config, const char *key, bool otherwise) {
+    const json_t *value = json_object_get(config, key);
+    return json_is_boolean(value) ? json_is_true(value) : otherwise;
+}
+
+static kf_status apply_config(kf_tokenizer *t, const char *path, const json_t *config) {
+    kf_wordpiece *w = &t->wordpiece;
+    *w = kf_wordpiece_default();
+    w->lowercase = flag(config, "do_lower_case", true);
+    w->strip_accents = flag(config, "strip_accents", w->lowercase);
+    w->handle_chinese_chars = flag(config, "tokenize_chinese_chars", true);
+    KF_TRY(special_token(t, path, token_name(config, "unk_token", "[UNK]"), &w->unk_id));
+    KF_TRY(special_token(t, path, token_name(config, "cls_token", "[CLS]"), &t->before[0]));
+    KF_TRY(special_token(t, path, token_name(config, "sep_token", "[SEP]"), &t->after[0]));
+    t->n_before = t->n_after = 1;
+    const char *const optional[] = {token_name(config, "pad_token", "[PAD]"),
+                                    token_name(config, "mask_token", "[MASK]")};
+    for (size_t i = 0; i < 2; i++) {
+        int32_t id = kf_tokenizer_id(t, optional[i]);
+        if (id >= 0) KF_TRY(kf_tokenizer_set_special(t, id));
+    }
+    t->text_starts_with_space = true;
+    return kf_tokenizer_make_texts(t, kf_wordpiece_render);
+}
+
+size_t kf_wordpiece_render(const kf_tokenizer *t, int32_t id, const char *piece, size_t n, char *out) {
+    static const char *const close_up[] = {".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re"};
+    const kf_wordpiece *w = &t->wordpiece;
+    (void)id;
+    if (w->n_prefix && n >= w->n_prefix && memcmp(piece, w->prefix, w->n_prefix) == 0) {
+        memcpy(out, piece + w->n_prefix, n - w->n_prefix);
+        return n - w->n_prefix;
+    }
+    bool space = true;
+    for (size_t i = 0; w->cleanup && i < sizeof close_up / sizeof *close_up; i++)
+        if (strncmp(piece, close_up[i], strlen(close_up[i])) == 0) space = false;
+    out[0] = ' ';
+    memcpy(out + space, piece, n);
+    return n + space;
+}
+
+kf_status kf_tokenizer_load_vocab(kf_tokenizer *t, const char *vocab_path, const char *config_path) {
+    char *bytes;
+    size_t n;
+    KF_TRY(kf_file_read(vocab_path, &bytes, &n));
+    kf_status s = load_pieces(t, vocab_path, bytes, n);
+    free(bytes);
+    if (s != KF_OK) return s;
+    json_t *config = NULL;
+    if (config_path) KF_TRY(kf_json_read(config_path, &config));
+    s = apply_config(t, vocab_path, config);
+    json_decref(config);
+    return s;
+}
