@@ -12,8 +12,9 @@
  *     const float *z = kf_bert_logits(p, kf_bert_head_find(m, "intent"), 0);     // [n_labels] of sequence 0
  *
  * Passes of one model share its activations: from begin to finish only one pass may be under way (other work, a
- * decoder's step say, may be enqueued between its pieces). Everything is allocated by open and pass_new. A model and
- * its passes belong to the device thread. MODEL.md has the shapes and the names of the weights.
+ * decoder's step say, may be enqueued between its pieces), and all of them go to one stream. Everything is allocated
+ * by open and pass_new. A model and its passes belong to the device thread. MODEL.md has the shapes and the names of
+ * the weights.
  */
 #ifndef KF_MODEL_BERT_H
 #define KF_MODEL_BERT_H
@@ -28,7 +29,7 @@ typedef struct kf_bert_pass kf_bert_pass;
 
 typedef struct kf_bert_opts {
     size_t max_tokens, max_seqs; /* of one pass */
-    kf_dump dump;                /* .fn NULL: KEFU_DUMP's folder where that is set, else none */
+    kf_dump dump;                /* .tensor NULL: KEFU_DUMP's folder where that is set, else none */
 } kf_bert_opts;
 
 typedef struct kf_bert_input {
@@ -72,7 +73,7 @@ kf_status kf_bert_wait(const kf_bert_pass *p); /* blocks; the status of what was
  * token head. Valid after done or wait until this pass's next begin. */
 const float *kf_bert_logits(const kf_bert_pass *p, size_t head_idx, size_t row);
 
-/* Bytes on the device: weights and tables; activations and the pass's buffers. For the ledger. */
+/* Bytes on the device: weights and tables; activations. For the ledger. */
 size_t kf_bert_weights_bytes(const kf_bert *m);
 size_t kf_bert_arena_bytes(const kf_bert *m);
 

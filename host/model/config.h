@@ -48,7 +48,7 @@ typedef struct kf_config {
     int32_t eos_ids[KF_MAX_EOS];
     size_t n_eos;
 
-    uint64_t hash; /* FNV-1a 64 over the file's bytes */
+    uint64_t hash; /* kf_fnv1a over the file's bytes */
 } kf_config;
 
 /* Reads DIR/config.json (at most 1 MiB). *out is the caller's to kf_config_free.

@@ -6,31 +6,35 @@
 #ifndef KF_MODEL_DUMP_H
 #define KF_MODEL_DUMP_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/status.h"
 #include "device/device.h"
 
-/* x: host f32 [n_rows, width], valid during the call. On the device thread. */
-typedef void (*kf_dump_fn)(void *user, const char *name, const float *x, size_t n_rows, size_t width);
-
 typedef struct kf_dump {
-    kf_dump_fn fn; /* NULL: off */
+    /* x: host f32 [n_rows, width], valid during the call. On the device thread. NULL: off. */
+    void (*tensor)(void *user, const char *name, const float *x, size_t n_rows, size_t width);
+    void (*pass_end)(void *user); /* may be NULL */
     void *user;
 } kf_dump;
 
-/* A dump that writes DIR/<model>-<pass>.safetensors for every pass, each tensor F32 [n_rows, width]; `pass` counts from
- * 0. KEFU_DUMP names the folder, which must exist. out->fn stays NULL where the variable is not set. KF_ERR_IO: the
- * folder cannot be written; KF_ERR_NO_MEMORY. */
+/* A dump that writes DIR/MODEL.PASS.safetensors for every pass, each tensor F32 [n_rows, width]; PASS counts from 0.
+ * KEFU_DUMP names DIR, which must exist; out->tensor is NULL where the variable is not set. KF_ERR_NO_MEMORY. */
 kf_status kf_dump_from_env(const char *model, kf_dump *out);
+
+/* Frees what kf_dump_from_env made; nothing for other dumps. */
 void kf_dump_free(kf_dump *d);
 
-/* Shows rows of x, `stride` elements apart, d->act or f32; name is a format for one index. Nothing when it is off. */
-void kf_dump_rows(const kf_dump *d, kf_stream *s, const char *name, size_t idx, const void *x, kf_dtype dtype,
-                  size_t n_rows, size_t width, size_t stride);
+/* What is shown: n_rows rows of `width` elements, `stride` elements apart, in device memory. */
+typedef struct kf_dump_view {
+    const void *x;
+    kf_dtype dtype; /* d->act or F32 */
+    size_t n_rows, width, stride;
+} kf_dump_view;
 
-/* The pass is over: a folder's file is written. */
+/* Shows a tensor under the name that the format makes. Nothing where the dump is off. */
+void kf_dump_rows(const kf_dump *d, kf_stream *s, kf_dump_view v, const char *name, ...)
+    __attribute__((format(printf, 4, 5)));
 void kf_dump_end(const kf_dump *d);
 
 #endif

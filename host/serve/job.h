@@ -11,11 +11,7 @@
 
 #include "base/arena.h"
 #include "base/status.h"
-
-typedef struct kf_str {
-    const char *s; /* "" when unset, never NULL after wire */
-    size_t n;      /* bytes */
-} kf_str;
+#include "dialogue/conversation.h"
 
 /* What a client is told; kefu.proto's Code has the same numbers and the text for people. */
 typedef enum kf_code {
@@ -31,12 +27,6 @@ typedef enum kf_code {
 
 typedef enum kf_lane { KF_LANE_HIGH, KF_LANE_NORMAL, KF_LANE_LOW, KF_N_LANES } kf_lane;
 typedef enum kf_want { KF_WANT_REPLY, KF_WANT_UNDERSTAND } kf_want;
-typedef enum kf_role { KF_ROLE_USER, KF_ROLE_ASSISTANT, KF_ROLE_AGENT } kf_role;
-
-typedef struct kf_turn {
-    kf_role role;
-    kf_str text;
-} kf_turn;
 
 /* What a client asks of the sampler; wire has checked the ranges and put in the defaults. */
 typedef struct kf_generate {
@@ -65,56 +55,13 @@ typedef struct kf_request {
 
 /* ---- what the worker found and says ---- */
 
-typedef struct kf_label {
-    const char *label; /* the model's, lives as long as the model */
-    float score;
-    int32_t start, end; /* code points; 0, 0 where the label has no span */
-} kf_label;
-
-typedef struct kf_word {
-    kf_str text;
-    const char *pos;
-    bool stop_word;
-    int32_t start, end;
-} kf_word;
-
-typedef struct kf_entity {
-    const char *type;
-    kf_str text, value; /* value: normalised (digits half-width …), "" where it is the text */
-    int32_t start, end;
-    float score;
-} kf_entity;
-
-typedef struct kf_understanding {
-    kf_word *words;
-    size_t n_words;
-    kf_label *intents; /* best first */
-    size_t n_intents;
-    kf_label sentiment;
-    kf_entity *entities; /* in order of start */
-    size_t n_entities;
-    float confidence; /* the first intent's score, lowered where the text is noise */
-} kf_understanding;
-
-typedef enum kf_finish {
-    KF_FINISH_NONE,
-    KF_FINISH_STOP,
-    KF_FINISH_LENGTH,
-    KF_FINISH_CANCELLED,
-    KF_FINISH_FAILED
-} kf_finish;
-
 typedef struct kf_reply {
     kf_str text;          /* final: the whole text; a part: this part's */
     uint32_t text_offset; /* code points of the whole before this part */
     kf_finish finish;
+    const float *logprobs; /* [n_logprobs], in the final where generate.logprobs asks for them; natural, one a token */
+    size_t n_logprobs;
 } kf_reply;
-
-typedef struct kf_handoff {
-    bool wanted;
-    const char *reason; /* "asked", "complaint", "low_confidence", … */
-    kf_str summary;     /* for the person who takes over; redacted */
-} kf_handoff;
 
 typedef struct kf_usage {
     uint32_t prompt_tokens, completion_tokens, cached_tokens;

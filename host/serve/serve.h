@@ -37,8 +37,12 @@ kf_status kf_server_start(const kf_server_opts *o, kf_server **out);
 void kf_server_drain(kf_server *s);
 bool kf_server_idle(kf_server *s); /* nothing in hand */
 
-/* Stops the device thread; jobs still in hand come out of the outbox with a final UNAVAILABLE first. */
+/* Stops the device thread and waits for it. Every job in hand gets a final UNAVAILABLE: pop the outbox once more
+ * afterwards, put the jobs, then free. What is submitted after stop comes out refused. */
 void kf_server_stop(kf_server *s);
+
+/* Frees the models and everything else (stops first where that was not done). The device stays the caller's. */
+void kf_server_free(kf_server *s);
 
 /* ---- jobs (I/O thread) ---- */
 

@@ -55,7 +55,7 @@ kf_status kf_cpu_open(const kf_device_opts *o, kf_device **out) {
         .name = "cpu",
         .act = KF_F32,
         .weights = o->dtype,
-        .batch_invariant = true,
+        .batch_invariant = !o->batch_invariant_off,
         .memory_bytes = kf_cpu_memory_bytes(),
     };
     kf_status s = kf_cpu_pool_open(o->n_threads > 0 ? o->n_threads : kf_cpu_threads_allowed(), &d->pool);

@@ -1,0 +1,318 @@
+/* Reading config.json: each architecture is a line of a table, each field one call that says what it wants.
+ * Run its test: ctest -R test_checkpoint_config. */
+#include "model/config.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/files.h"
+
+enum { CONFIG_BYTES_MAX = 1 << 20, SIZE_FIELD_MAX = 1 << 24, LAYERS_MAX = 1024, LABELS_MAX = 65536 };
+
+static const struct architecture {
+    const char *name;
+    kf_family family;
+    kf_task task;
+} architectures[] = {
+    {"BertModel", KF_FAMILY_BERT, KF_TASK_TRUNK},
+    {"BertForMaskedLM", KF_FAMILY_BERT, KF_TASK_TRUNK},    /* its language-model head is left in the file */
+    {"BertForPreTraining", KF_FAMILY_BERT, KF_TASK_TRUNK}, /* so are both of its heads */
+    {"BertForSequenceClassification", KF_FAMILY_BERT, KF_TASK_SEQUENCE},
+    {"BertForTokenClassification", KF_FAMILY_BERT, KF_TASK_TOKEN},
+    {"LlamaForCausalLM", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
+    {"Qwen2ForCausalLM", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
+    {"Qwen3ForCausalLM", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
+};
+
+static const struct {
+    const char *name;
+    kf_activation act;
+} activations[] = {
+    {"gelu", KF_ACT_GELU},
+    {"gelu_10", KF_ACT_GELU_10},
+    {"gelu_accurate", KF_ACT_GELU_TANH},
+    {"gelu_fast", KF_ACT_GELU_TANH},
+    {"gelu_new", KF_ACT_GELU_TANH},
+    {"gelu_python", KF_ACT_GELU},
+    {"gelu_python_tanh", KF_ACT_GELU_TANH},
+    {"gelu_pytorch_tanh", KF_ACT_GELU_TANH},
+    {"laplace", KF_ACT_LAPLACE},
+    {"leaky_relu", KF_ACT_LEAKY_RELU},
+    {"linear", KF_ACT_NONE},
+    {"mish", KF_ACT_MISH},
+    {"quick_gelu", KF_ACT_QUICK_GELU},
+    {"relu", KF_ACT_RELU},
+    {"relu2", KF_ACT_RELU2},
+    {"relu6", KF_ACT_RELU6},
+    {"sigmoid", KF_ACT_SIGMOID},
+    {"silu", KF_ACT_SILU},
+    {"swish", KF_ACT_SILU},
+    {"tanh", KF_ACT_TANH},
+};
+
+#define N_OF(a) (sizeof(a) / sizeof *(a))
+
+kf_status kf_activation_parse(const char *name, kf_activation *out) {
+    char known[320] = "";
+    for (size_t i = 0, n = 0; i < N_OF(activations); i++) {
+        if (strcmp(name, activations[i].name) == 0) {
+            *out = activations[i].act;
+            return KF_OK;
+        }
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", activations[i].name);
+    }
+    return KF_FAIL(KF_ERR_UNSUPPORTED, "activation \"%.40s\" is not built; these are: %s", name, known);
+}
+
+/* ---- fields ---- */
+
+typedef struct reader {
+    const json_t *root;
+    const char *path;
+} reader;
+
+/* A field that is absent or null is absent: transformers writes null for "the default". */
+static const json_t *field(reader r, const char *key) {
+    const json_t *v = json_object_get(r.root, key);
+    return json_is_null(v) ? NULL : v;
+}
+
+/* What the field must be where it is absent: a number from 1 on, or REQUIRED. */
+enum { REQUIRED = 0 };
+
+static kf_status get_size(reader r, const char *key, size_t absent, size_t max, size_t *out) {
+    const json_t *v = field(r, key);
+    if (!v && absent == REQUIRED) return KF_FAIL(KF_ERR_CORRUPT, "%s: no %s", r.path, key);
+    if (v && !json_is_integer(v)) return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be a whole number", r.path, key);
+    json_int_t n = v ? json_integer_value(v) : (json_int_t)absent;
+    if (n < 1 || (size_t)n > max)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: %s is %" JSON_INTEGER_FORMAT ", wanted 1 to %zu", r.path, key, n, max);
+    *out = (size_t)n;
+    return KF_OK;
+}
+
+static kf_status get_positive(reader r, const json_t *object, const char *key, double absent, double *out) {
+    const json_t *v = json_object_get(object, key);
+    if (json_is_null(v)) v = NULL;
+    if (v && !json_is_number(v)) return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be a number", r.path, key);
+    double x = v ? json_number_value(v) : absent;
+    if (!(x > 0) || !isfinite(x)) return KF_FAIL(KF_ERR_CORRUPT, "%s: %s is %g, wanted more than 0", r.path, key, x);
+    *out = x;
+    return KF_OK;
+}
+
+static kf_status get_bool(reader r, const char *key, bool absent, bool *out) {
+    const json_t *v = field(r, key);
+    if (v && !json_is_boolean(v)) return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be true or false", r.path, key);
+    *out = v ? json_is_true(v) : absent;
+    return KF_OK;
+}
+
+static kf_status get_act(reader r, const char *absent, kf_activation *out) {
+    const json_t *v = field(r, "hidden_act");
+    if (v && !json_is_string(v)) return KF_FAIL(KF_ERR_CORRUPT, "%s: hidden_act must be a name", r.path);
+    KF_TRY(kf_activation_parse(v ? json_string_value(v) : absent, out));
+    return KF_OK;
+}
+
+/* Refuses a setting that changes the numbers and that kefu does not compute. */
+static kf_status refuse_true(reader r, const char *key, const char *why) {
+    if (json_is_true(field(r, key))) return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: %s is true: %s", r.path, key, why);
+    return KF_OK;
+}
+
+/* ---- architectures ---- */
+
+static kf_status get_architecture(reader r, kf_config *c) {
+    const char *name = json_string_value(json_array_get(json_object_get(r.root, "architectures"), 0));
+    char known[320] = "";
+    for (size_t i = 0, n = 0; i < N_OF(architectures); i++) {
+        if (name && strcmp(name, architectures[i].name) == 0) {
+            snprintf(c->architecture, sizeof c->architecture, "%s", name);
+            c->family = architectures[i].family;
+            c->task = architectures[i].task;
+            return KF_OK;
+        }
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", architectures[i].name);
+    }
+    if (!name) return KF_FAIL(KF_ERR_CORRUPT, "%s: architectures names none of %s", r.path, known);
+    return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: architecture \"%.60s\" is not built; these are: %s", r.path, name, known);
+}
+
+static kf_status get_label(reader r, const json_t *id2label, size_t id, kf_config *c) {
+    char key[24];
+    snprintf(key, sizeof key, "%zu", id);
+    const json_t *label = json_object_get(id2label, key);
+    if (id2label && !json_is_string(label))
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: id2label has %zu entries and none for %s", r.path, c->n_labels, key);
+    if (label)
+        c->labels[id] = strdup(json_string_value(label));
+    else if (asprintf(&c->labels[id], "LABEL_%zu", id) < 0)
+        c->labels[id] = NULL;
+    if (!c->labels[id]) return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for %zu labels", r.path, c->n_labels);
+    return KF_OK;
+}
+
+static kf_status get_labels(reader r, kf_config *c) {
+    const json_t *id2label = field(r, "id2label");
+    if (id2label && !json_is_object(id2label))
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: id2label must map numbers to names", r.path);
+    size_t n = json_object_size(id2label);
+    if (!id2label) KF_TRY(get_size(r, "num_labels", 2, LABELS_MAX, &n)); /* 2 is transformers' default */
+    if (n < 1 || n > LABELS_MAX)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: %zu labels, wanted 1 to %d", r.path, n, LABELS_MAX);
+    if (!(c->labels = calloc(n, sizeof *c->labels)))
+        return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for %zu labels", r.path, n);
+    c->n_labels = n;
+    for (size_t i = 0; i < n; i++)
+        KF_TRY(get_label(r, id2label, i, c));
+    return KF_OK;
+}
+
+/* hidden_size is n_heads heads; for a decoder the head may have a size of its own. */
+static kf_status get_trunk(reader r, kf_config *c) {
+    KF_TRY(get_size(r, "vocab_size", REQUIRED, SIZE_FIELD_MAX, &c->vocab_size));
+    KF_TRY(get_size(r, "hidden_size", REQUIRED, SIZE_FIELD_MAX, &c->hidden));
+    KF_TRY(get_size(r, "intermediate_size", REQUIRED, SIZE_FIELD_MAX, &c->intermediate));
+    KF_TRY(get_size(r, "num_hidden_layers", REQUIRED, LAYERS_MAX, &c->n_layers));
+    KF_TRY(get_size(r, "num_attention_heads", REQUIRED, SIZE_FIELD_MAX, &c->n_heads));
+    if (field(r, "quantization_config"))
+        return KF_FAIL(KF_ERR_UNSUPPORTED,
+                       "%s: quantization_config: quantised weights are not built; use F32, BF16 or F16", r.path);
+    return KF_OK;
+}
+
+static kf_status get_bert(reader r, kf_config *c) {
+    KF_TRY(get_size(r, "max_position_embeddings", 512, SIZE_FIELD_MAX, &c->max_positions));
+    KF_TRY(get_size(r, "type_vocab_size", 2, SIZE_FIELD_MAX, &c->type_vocab_size));
+    double eps = 0;
+    KF_TRY(get_positive(r, r.root, "layer_norm_eps", 1e-12, &eps));
+    c->eps = (float)eps;
+    KF_TRY(get_act(r, "gelu", &c->act));
+    if (c->hidden % c->n_heads != 0)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: hidden_size %zu is no multiple of num_attention_heads %zu", r.path,
+                       c->hidden, c->n_heads);
+    c->n_kv_heads = c->n_heads;
+    c->head_dim = c->hidden / c->n_heads;
+
+    const json_t *position = field(r, "position_embedding_type");
+    if (position && (!json_is_string(position) || strcmp(json_string_value(position), "absolute") != 0))
+        return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: position_embedding_type \"%.40s\" is not built; \"absolute\" is",
+                       r.path, json_is_string(position) ? json_string_value(position) : "?");
+    KF_TRY(refuse_true(r, "is_decoder", "a causal BERT is not built"));
+    KF_TRY(refuse_true(r, "add_cross_attention", "cross-attention is not built"));
+    if (c->task == KF_TASK_SEQUENCE || c->task == KF_TASK_TOKEN) KF_TRY(get_labels(r, c));
+    return KF_OK;
+}
+
+/* transformers 4 writes rope_theta and rope_scaling, transformers 5 one object rope_parameters. */
+static kf_status get_rope(reader r, kf_config *c) {
+    const json_t *parameters = field(r, "rope_parameters"), *scaling = field(r, "rope_scaling");
+    const json_t *told[] = {parameters, scaling};
+    KF_TRY(get_positive(r, parameters ? parameters : r.root, "rope_theta", 10000, &c->rope_theta));
+    for (size_t i = 0; i < N_OF(told); i++) {
+        if (!told[i]) continue;
+        const json_t *type = json_object_get(told[i], "rope_type");
+        if (!type) type = json_object_get(told[i], "type");
+        const char *name = json_is_string(type) ? json_string_value(type) : i == 0 && !type ? "default" : "?";
+        if (strcmp(name, "default") != 0)
+            return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: rope_scaling of type \"%.40s\" is not built; \"default\" is",
+                           r.path, name);
+    }
+    double rotary = 1;
+    KF_TRY(get_positive(r, r.root, "partial_rotary_factor", 1, &rotary));
+    if (rotary != 1)
+        return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: partial_rotary_factor is %g: only 1 is built", r.path, rotary);
+    return KF_OK;
+}
+
+static kf_status get_token_ids(reader r, kf_config *c) {
+    const json_t *bos = field(r, "bos_token_id"), *eos = field(r, "eos_token_id");
+    c->bos_id = json_is_integer(bos) ? (int32_t)json_integer_value(bos) : -1;
+    size_t n = json_is_array(eos) ? json_array_size(eos) : eos ? 1 : 0;
+    if (n > KF_MAX_EOS)
+        return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: eos_token_id has %zu ids, at most %d are kept", r.path, n, KF_MAX_EOS);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *id = json_is_array(eos) ? json_array_get(eos, i) : eos;
+        json_int_t v = json_is_integer(id) ? json_integer_value(id) : -1;
+        if (v < 0 || (size_t)v >= c->vocab_size)
+            return KF_FAIL(KF_ERR_CORRUPT, "%s: eos_token_id must be ids below vocab_size %zu", r.path, c->vocab_size);
+        c->eos_ids[c->n_eos++] = (int32_t)v;
+    }
+    return KF_OK;
+}
+
+static kf_status refuse_sliding_window(reader r) {
+    KF_TRY(refuse_true(r, "use_sliding_window", "sliding-window attention is not built"));
+    const json_t *types = field(r, "layer_types");
+    for (size_t i = 0; i < json_array_size(types); i++) {
+        const char *type = json_string_value(json_array_get(types, i));
+        if (!type || strcmp(type, "full_attention") != 0)
+            return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: layer_types[%zu] is \"%.40s\": only full_attention is built",
+                           r.path, i, type ? type : "?");
+    }
+    return KF_OK;
+}
+
+/* What sets the three apart: where biases are, Qwen3's norm over each head, and defaults of fields that are absent. */
+static kf_status get_decoder(reader r, kf_config *c) {
+    bool qwen2 = strncmp(c->architecture, "Qwen2", 5) == 0, qwen3 = strncmp(c->architecture, "Qwen3", 5) == 0;
+    KF_TRY(get_size(r, "max_position_embeddings", qwen2 || qwen3 ? 32768 : 2048, SIZE_FIELD_MAX, &c->max_positions));
+    KF_TRY(get_size(r, "num_key_value_heads", c->n_heads, SIZE_FIELD_MAX, &c->n_kv_heads));
+    if (c->n_heads % c->n_kv_heads != 0)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: num_attention_heads %zu is no multiple of num_key_value_heads %zu", r.path,
+                       c->n_heads, c->n_kv_heads);
+    size_t head_dim = qwen3 ? 128 : c->hidden / c->n_heads;
+    KF_TRY(get_size(r, "head_dim", head_dim, SIZE_FIELD_MAX, &c->head_dim));
+    if (c->head_dim % 2 != 0)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: head_dim %zu is odd: RoPE turns pairs", r.path, c->head_dim);
+    double eps = 0;
+    KF_TRY(get_positive(r, r.root, "rms_norm_eps", 1e-6, &eps));
+    c->eps = (float)eps;
+    KF_TRY(get_act(r, "silu", &c->act));
+
+    bool attention_bias = false;
+    KF_TRY(get_bool(r, "attention_bias", false, &attention_bias));
+    KF_TRY(get_bool(r, "mlp_bias", false, &c->mlp_bias));
+    KF_TRY(get_bool(r, "tie_word_embeddings", false, &c->tied));
+    c->qk_norm = qwen3;
+    c->qkv_bias = qwen2 || attention_bias;
+    c->o_bias = !qwen2 && attention_bias;
+    c->mlp_bias = c->mlp_bias && !qwen2 && !qwen3;
+    KF_TRY(get_rope(r, c));
+    KF_TRY(refuse_sliding_window(r));
+    return get_token_ids(r, c);
+}
+
+static kf_status read_all(reader r, kf_config *c) {
+    KF_TRY(get_architecture(r, c));
+    KF_TRY(get_trunk(r, c));
+    return c->family == KF_FAMILY_BERT ? get_bert(r, c) : get_decoder(r, c);
+}
+
+kf_status kf_config_read(const char *dir, kf_config *out) {
+    kf_config c = {.bos_id = -1};
+    json_t *root = NULL;
+    char *path = kf_path_join(dir, "config.json");
+    if (!path) return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for a file's path");
+    kf_status s = kf_json_read(path, CONFIG_BYTES_MAX, &root, &c.hash);
+    KF_STEP(s, read_all((reader){root, path}, &c));
+    if (s == KF_OK)
+        *out = c;
+    else
+        kf_config_free(&c);
+    json_decref(root);
+    free(path);
+    return s;
+}
+
+void kf_config_free(kf_config *c) {
+    for (size_t i = 0; c->labels && i < c->n_labels; i++)
+        free(c->labels[i]);
+    free(c->labels);
+    c->labels = NULL;
+    c->n_labels = 0;
+}

@@ -1,0 +1,576 @@
+/* Aim: every operation of device.h computes what its comment says, on every device and in every format.
+ * Method: a table of operations, each run at odd sizes (1, not multiples of a vector, several blocks) on each
+ * configuration, against a reference in double precision written here from the definition; guards round every buffer.
+ * Sampling and the promise of equal bits have programs of their own (test_sample.c, test_invariance.c). */
+#include "ops/harness.h"
+
+#define COUNT(a) (sizeof(a) / sizeof(a)[0])
+
+/* ---- references ---- */
+
+static double sigmoid(double x) {
+    return 1 / (1 + exp(-x));
+}
+
+static double phi(double x) { /* the normal distribution's */
+    return 0.5 * erfc(-x / sqrt(2));
+}
+
+static double activation(kf_activation a, double x) {
+    if (isnan(x)) return x;
+    switch (a) {
+    case KF_ACT_GELU: return x * phi(x);
+    case KF_ACT_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * pow(x, 3))));
+    case KF_ACT_QUICK_GELU: return x * sigmoid(1.702 * x);
+    case KF_ACT_GELU_10: return fmax(-10, fmin(10, x * phi(x)));
+    case KF_ACT_RELU: return fmax(0, x);
+    case KF_ACT_RELU6: return fmax(0, fmin(6, x));
+    case KF_ACT_RELU2: return pow(fmax(0, x), 2);
+    case KF_ACT_LEAKY_RELU: return x < 0 ? 0.01 * x : x;
+    case KF_ACT_SILU: return x * sigmoid(x);
+    case KF_ACT_MISH: return x * tanh(log1p(exp(x)));
+    case KF_ACT_TANH: return tanh(x);
+    case KF_ACT_SIGMOID: return sigmoid(x);
+    case KF_ACT_LAPLACE: return 0.5 * (1 + erf((x - 0.707107) / (0.282095 * sqrt(2))));
+    default: return x;
+    }
+}
+
+/* softmax(q Kᵀ scale) V of one query: out [head_dim] from n rows of k and v, k_at(i) elements into them. */
+static void attention_row(double *out, const float *q, const float *k, const float *v, const size_t *at, size_t n,
+                          size_t head_dim, double scale) {
+    double *p = doubles(n), max = -INFINITY, sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        for (size_t c = 0; c < head_dim; c++)
+            p[i] += (double)q[c] * (double)k[at[i] + c];
+        p[i] *= scale;
+        max = fmax(max, p[i]);
+    }
+    for (size_t i = 0; i < n; i++)
+        sum += p[i] = exp(p[i] - max);
+    for (size_t c = 0; c < head_dim; c++) {
+        out[c] = 0;
+        for (size_t i = 0; i < n; i++)
+            out[c] += p[i] / sum * (double)v[at[i] + c];
+    }
+    free(p);
+}
+
+/* ---- linear ---- */
+
+static void linear_case(bench *t, size_t n_rows, size_t n_in, const size_t *n_out_of, size_t n_parts, kf_dtype from,
+                        kf_activation act, bool bias, bool residual, bool in_place) {
+    size_t n_out = 0;
+    for (size_t i = 0; i < n_parts; i++)
+        n_out += n_out_of[i];
+    float *x = normal(t, n_rows * n_in, 1), *w = normal(t, n_out * n_in, 1 / sqrtf((float)n_in));
+    float *b = normal(t, n_out, 0.5f), *res = normal(t, n_rows * n_out, 1);
+    uint16_t *w16 = malloc(n_out * n_in * sizeof *w16), *b16 = malloc(n_out * sizeof *b16);
+    assert_true(w16 && b16);
+    for (size_t i = 0; i < n_out * n_in; i++)
+        w16[i] = kf_bf16_from_f32(w[i]);
+    for (size_t i = 0; i < n_out; i++)
+        b16[i] = kf_bf16_from_f32(b[i]);
+
+    kf_weight_part parts[4];
+    for (size_t i = 0, row = 0; i < n_parts; row += n_out_of[i++]) {
+        /* the second of several parts has no bias: zeros stand for it */
+        parts[i] = (kf_weight_part){.data = from == KF_F32 ? (void *)(w + row * n_in) : (void *)(w16 + row * n_in),
+                                    .bias = from == KF_F32 ? (void *)(b + row) : (void *)(b16 + row),
+                                    .n_out = n_out_of[i],
+                                    .bias_dtype = from};
+        if (!bias || i == 1) parts[i].bias = NULL;
+    }
+    kf_weight *weight;
+    kf_weight_desc desc = {.name = "test.weight", .parts = parts, .n_parts = n_parts, .n_in = n_in, .dtype = from};
+    ok(kf_weight_pack(t->d, &desc, &weight));
+
+    double *want = doubles(n_rows * n_out);
+    bool halves = from == KF_BF16 || t->d->weights == KF_BF16;
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t i = 0, o = 0; i < n_parts; i++)
+            for (size_t c = 0; c < n_out_of[i]; c++, o++) {
+                double sum = 0;
+                for (size_t k = 0; k < n_in; k++)
+                    sum += (double)x[r * n_in + k] *
+                           (double)(halves ? kf_bf16_to_f32(w16[o * n_in + k]) : w[o * n_in + k]);
+                if (parts[i].bias) sum += (double)(from == KF_BF16 ? kf_bf16_to_f32(b16[o]) : b[o]);
+                want[r * n_out + o] = activation(act, sum) + (residual ? (double)res[r * n_out + o] : 0);
+            }
+
+    const void *dx = put_act(t, x, n_rows * n_in), *dres = put_act(t, res, n_rows * n_out);
+    void *out = in_place ? (void *)dres : put_act(t, NULL, n_rows * n_out);
+    kf_linear(t->s, out, dx, weight, n_rows, (kf_linear_opts){.act = act, .residual = residual ? dres : NULL});
+    check_act(t, "linear", out, want, n_rows * n_out, t->c->limit_linear);
+    if (!residual) {
+        void *logits = put_f32(t, NULL, n_rows * n_out);
+        kf_linear(t->s, logits, dx, weight, n_rows, (kf_linear_opts){.act = act, .out_f32 = true});
+        float *got = get(t, logits, n_rows * n_out, KF_F32);
+        compare(t, "linear to f32", got, want, n_rows * n_out, t->c->limit_linear);
+        free(got);
+    }
+    kf_weight_free(t->d, weight);
+    bench_clear(t);
+    free(x), free(w), free(b), free(res), free(w16), free(b16), free(want);
+}
+
+static void op_linear(bench *t) {
+    static const size_t rows[] = {1, 2, 3, 5, 8, 9, 16, 17, 31, 33, 64, 65, 100, 129, 300};
+    for (size_t i = 0; i < COUNT(rows); i++)
+        linear_case(t, rows[i], 96, (size_t[]){80}, 1, KF_F32, KF_ACT_GELU, true, true, i % 2);
+    static const size_t shapes[][2] = {{1, 1}, {1, 70}, {7, 3}, {61, 67}, {130, 33}, {385, 129}, {768, 65}, {1031, 40}};
+    for (size_t i = 0; i < COUNT(shapes); i++)
+        for (size_t n_rows = 1; n_rows <= 21; n_rows += 4)
+            linear_case(t, n_rows, shapes[i][0], &shapes[i][1], 1, i % 2 ? KF_F32 : KF_BF16, KF_ACT_NONE, i % 3, false,
+                        false);
+    linear_case(t, 5, 48, (size_t[]){40, 8, 8}, 3, KF_F32, KF_ACT_NONE, true, false, false);
+    linear_case(t, 20, 48, (size_t[]){100, 40}, 2, KF_BF16, KF_ACT_SILU, true, true, true);
+    linear_case(t, 40, 32, (size_t[]){4500}, 1, KF_F32, KF_ACT_NONE, false, true, true);
+    linear_case(t, 2, 32, (size_t[]){4500}, 1, KF_F32, KF_ACT_RELU, true, true, true);
+}
+
+/* NaN and Inf in a row come out of that row, and of no other. */
+static void op_linear_nan(bench *t) {
+    enum { N_IN = 40, N_OUT = 70 };
+    float *w = normal(t, N_OUT * N_IN, 1);
+    kf_weight *weight;
+    kf_weight_desc desc = {"w", &(kf_weight_part){.data = w, .n_out = N_OUT}, 1, N_IN, KF_F32};
+    ok(kf_weight_pack(t->d, &desc, &weight));
+    for (size_t n_rows = 3; n_rows <= 48; n_rows *= 4) {
+        float *x = normal(t, n_rows * N_IN, 1);
+        x[N_IN + 3] = NAN;
+        x[2 * N_IN + 39] = INFINITY;
+        void *out = put_act(t, NULL, n_rows * N_OUT);
+        kf_linear(t->s, out, put_act(t, x, n_rows * N_IN), weight, n_rows, (kf_linear_opts){0});
+        float *got = get(t, out, n_rows * N_OUT, t->d->act);
+        for (size_t i = 0; i < n_rows * N_OUT; i++) {
+            if (i / N_OUT == 1) assert_true(isnan(got[i]));
+            if (i / N_OUT == 2) assert_true(isinf(got[i]));
+            if (i / N_OUT != 1 && i / N_OUT != 2) assert_true(isfinite(got[i]));
+        }
+        bench_clear(t);
+        free(x), free(got);
+    }
+    kf_weight_free(t->d, weight);
+    free(w);
+}
+
+/* ---- norms ---- */
+
+static void layernorm_case(bench *t, size_t n_rows, size_t hidden, bool residual, int in_place, float offset) {
+    float *x = normal(t, n_rows * hidden, 2), *res = normal(t, n_rows * hidden, 1);
+    float *gamma = normal(t, hidden, 1), *beta = normal(t, hidden, 1);
+    const float eps = 1e-3f;
+    double *want = doubles(n_rows * hidden);
+    for (size_t i = 0; i < n_rows * hidden; i++)
+        x[i] += offset; /* a mean far from 0 shows a variance taken in one pass */
+    for (size_t r = 0; r < n_rows; r++) {
+        double mean = 0, var = 0, *y = want + r * hidden;
+        for (size_t i = 0; i < hidden; i++) {
+            y[i] = (double)x[r * hidden + i] + (residual ? (double)res[r * hidden + i] : 0);
+            mean += y[i] / (double)hidden;
+        }
+        for (size_t i = 0; i < hidden; i++)
+            var += (y[i] - mean) * (y[i] - mean) / (double)hidden;
+        for (size_t i = 0; i < hidden; i++)
+            y[i] = (double)gamma[i] * (y[i] - mean) / sqrt(var + (double)eps) + (double)beta[i];
+    }
+    void *dx = put_act(t, x, n_rows * hidden), *dres = put_act(t, res, n_rows * hidden);
+    void *out = in_place == 1 ? dx : in_place == 2 ? dres : put_act(t, NULL, n_rows * hidden);
+    kf_layernorm(t->s, out, dx, residual ? dres : NULL, put_f32(t, gamma, hidden), put_f32(t, beta, hidden), eps,
+                 n_rows, hidden);
+    check_act(t, "layernorm", out, want, n_rows * hidden, offset != 0 ? 20 * t->c->limit : t->c->limit);
+    bench_clear(t);
+    free(x), free(res), free(gamma), free(beta), free(want);
+}
+
+static void op_layernorm(bench *t) {
+    static const size_t widths[] = {1, 7, 16, 31, 100, 384, 1000, 1025};
+    for (size_t i = 0; i < COUNT(widths); i++) {
+        layernorm_case(t, 1, widths[i], false, 0, 0);
+        layernorm_case(t, 13, widths[i], true, (int)(i % 3), 0);
+        if (t->d->act == KF_F32) layernorm_case(t, 33, widths[i], false, 1, 30);
+    }
+}
+
+static void rmsnorm_case(bench *t, size_t n_rows, size_t n_groups, size_t width, size_t stride, bool in_place) {
+    size_t n = (n_rows - 1) * stride + n_groups * width;
+    float *x = normal(t, n, 2), *gamma = normal(t, width, 1);
+    const float eps = 1e-2f;
+    double *want = doubles(n);
+    for (size_t i = 0; i < n; i++)
+        want[i] = (double)x[i]; /* what lies between the rows stays */
+    for (size_t r = 0; r < n_rows; r++)
+        for (size_t g = 0; g < n_groups; g++) {
+            size_t at = r * stride + g * width;
+            double squares = 0;
+            for (size_t i = 0; i < width; i++)
+                squares += (double)x[at + i] * (double)x[at + i];
+            for (size_t i = 0; i < width; i++)
+                want[at + i] *= (double)gamma[i] / sqrt(squares / (double)width + (double)eps);
+        }
+    void *dx = put_act(t, x, n), *out = in_place ? dx : put_act(t, x, n);
+    kf_rmsnorm(t->s, out, dx, stride, put_f32(t, gamma, width), eps, n_rows, n_groups, width);
+    check_act(t, "rmsnorm", out, want, n, t->c->limit);
+    bench_clear(t);
+    free(x), free(gamma), free(want);
+}
+
+static void op_rmsnorm(bench *t) {
+    static const size_t widths[] = {1, 5, 24, 64, 129, 896};
+    for (size_t i = 0; i < COUNT(widths); i++) {
+        rmsnorm_case(t, 1, 1, widths[i], widths[i], false);
+        rmsnorm_case(t, 19, 1, widths[i], widths[i], true);
+        rmsnorm_case(t, 11, 3, widths[i], 5 * widths[i] + 1, i % 2);
+    }
+}
+
+/* ---- element by element ---- */
+
+static void op_activate(bench *t) {
+    static const float special[] = {0, -0.0f, 1e-30f, -1e-30f, 88, -88, 104, -104, 1e4f, -1e4f, 5.99f, 6.01f, -6.5f};
+    for (int a = 0; a < KF_N_ACTIVATIONS; a++)
+        for (size_t n = 1; n < 70000; n = n * 13 + 4) {
+            float *x = normal(t, n, 4);
+            double *want = doubles(n);
+            for (size_t i = 0; i < COUNT(special) && n > 50; i++)
+                x[i] = t->d->act == KF_BF16 ? kf_bf16_to_f32(kf_bf16_from_f32(special[i])) : special[i];
+            if (n > 50) x[20] = NAN;
+            for (size_t i = 0; i < n; i++)
+                want[i] = activation((kf_activation)a, (double)x[i]);
+            void *dx = put_act(t, x, n), *out = n % 2 ? dx : put_act(t, NULL, n);
+            kf_activate(t->s, out, dx, (kf_activation)a, n);
+            char what[32];
+            snprintf(what, sizeof what, "activation %d", a);
+            check_act(t, what, out, want, n, t->c->limit);
+            /* values of ordinary size on their own, where 1e4 does not hide their error */
+            float *got = get(t, out, n, t->d->act);
+            size_t first = n > 50 ? 21 : 0;
+            compare(t, what, got + first, want + first, n - first, t->c->limit);
+            bench_clear(t);
+            free(x), free(want), free(got);
+        }
+}
+
+static void op_gated(bench *t) {
+    static const size_t shapes[][2] = {{1, 1}, {3, 7}, {17, 100}, {5, 4864}};
+    for (size_t s = 0; s < COUNT(shapes); s++)
+        for (int a = KF_ACT_GELU; a <= KF_ACT_SILU; a += KF_ACT_SILU - KF_ACT_GELU) {
+            size_t n_rows = shapes[s][0], width = shapes[s][1];
+            float *x = normal(t, n_rows * 2 * width, 2);
+            double *want = doubles(n_rows * width);
+            for (size_t r = 0; r < n_rows; r++)
+                for (size_t i = 0; i < width; i++)
+                    want[r * width + i] =
+                        activation((kf_activation)a, (double)x[2 * r * width + i]) * (double)x[(2 * r + 1) * width + i];
+            void *out = put_act(t, NULL, n_rows * width);
+            kf_gated(t->s, out, put_act(t, x, n_rows * 2 * width), (kf_activation)a, n_rows, width);
+            check_act(t, "gated", out, want, n_rows * width, t->c->limit);
+            bench_clear(t);
+            free(x), free(want);
+        }
+}
+
+/* ---- rows ---- */
+
+static void op_embed(bench *t) {
+    enum { N_ROWS = 37, HIDDEN = 19, N = 50 };
+    float *table = normal(t, N_ROWS * HIDDEN, 1);
+    int32_t ids[N], last[4] = {5, 0, N_ROWS - 1, 7};
+    double want[N * HIDDEN];
+    for (size_t i = 0; i < N; i++) {
+        ids[i] = i % 5 == 2 ? -1 - below(t, 4) : below(t, N_ROWS);
+        int32_t id = ids[i] < 0 ? last[-1 - ids[i]] : ids[i];
+        for (size_t c = 0; c < HIDDEN; c++)
+            want[i * HIDDEN + c] = (double)table[id * HIDDEN + (int)c];
+    }
+    void *out = put_act(t, NULL, N * HIDDEN);
+    kf_embed(t->s, out, put_act(t, table, N_ROWS * HIDDEN), HIDDEN, put_i32(t, ids, N), put_i32(t, last, 4), N);
+    check_act(t, "embed", out, want, N * HIDDEN, 0);
+    bench_clear(t);
+    free(table);
+}
+
+static void op_embed_bert(bench *t) {
+    enum { VOCAB = 23, POSITIONS = 12, HIDDEN = 35, N = 20 };
+    float *word = normal(t, VOCAB * HIDDEN, 1), *position = normal(t, POSITIONS * HIDDEN, 1);
+    float *type = normal(t, HIDDEN, 1);
+    int32_t cu[] = {0, 11, 11, 20}, ids[N], places[N];
+    double want[N * HIDDEN];
+    for (int i = 0; i < N; i++) {
+        ids[i] = below(t, VOCAB), places[i] = below(t, POSITIONS);
+        for (int c = 0; c < HIDDEN; c++)
+            want[i * HIDDEN + c] =
+                (double)word[ids[i] * HIDDEN + c] + (double)position[places[i] * HIDDEN + c] + (double)type[c];
+    }
+    kf_batch b = {.n_seqs = 3,
+                  .n_tokens = N,
+                  .max_seqlen = 11,
+                  .input_ids = put_i32(t, ids, N),
+                  .position_ids = put_i32(t, places, N),
+                  .cu_seqlens = put_i32(t, cu, 4)};
+    void *out = put_act(t, NULL, N * HIDDEN);
+    kf_embed_bert(t->s, out, put_act(t, word, VOCAB * HIDDEN), put_act(t, position, POSITIONS * HIDDEN),
+                  put_act(t, type, HIDDEN), HIDDEN, &b);
+    check_act(t, "embed_bert", out, want, N * HIDDEN, t->c->limit);
+    bench_clear(t);
+    free(word), free(position), free(type);
+}
+
+static void op_gather_and_mean(bench *t) {
+    enum { N = 45, WIDTH = 21 };
+    float *x = normal(t, N * WIDTH, 1);
+    int32_t rows[60], cu[] = {0, 1, 18, 18, N};
+    double want[60 * WIDTH] = {0};
+    for (int i = 0; i < 60; i++) {
+        rows[i] = below(t, N);
+        for (int c = 0; c < WIDTH; c++)
+            want[i * WIDTH + c] = (double)x[rows[i] * WIDTH + c];
+    }
+    void *dx = put_act(t, x, N * WIDTH), *out = put_act(t, NULL, 60 * WIDTH);
+    kf_gather_rows(t->s, out, dx, put_i32(t, rows, 60), 60, WIDTH);
+    check_act(t, "gather_rows", out, want, 60 * WIDTH, 0);
+
+    memset(want, 0, sizeof want);
+    for (int s = 0; s < 4; s++)
+        for (int r = cu[s]; r < cu[s + 1]; r++)
+            for (int c = 0; c < WIDTH; c++)
+                want[s * WIDTH + c] += (double)x[r * WIDTH + c] / (cu[s + 1] - cu[s]);
+    out = put_act(t, NULL, 4 * WIDTH);
+    kf_mean_rows(t->s, out, dx, put_i32(t, cu, 5), 4, WIDTH);
+    check_act(t, "mean_rows", out, want, 4 * WIDTH, t->c->limit);
+    bench_clear(t);
+    free(x);
+}
+
+static void rope_case(bench *t, size_t n_tokens, size_t n_heads, size_t head_dim, size_t stride) {
+    enum { POSITIONS = 40 };
+    size_t half = head_dim / 2, n = (n_tokens - 1) * stride + n_heads * head_dim;
+    float *x = normal(t, n, 1), cos_of[POSITIONS * 64], sin_of[POSITIONS * 64];
+    int32_t places[64];
+    double *want = doubles(n);
+    for (size_t p = 0; p < POSITIONS; p++)
+        for (size_t i = 0; i < half; i++) {
+            double angle = (double)p * pow(10000, -2.0 * (double)i / (double)head_dim);
+            cos_of[p * half + i] = (float)cos(angle), sin_of[p * half + i] = (float)sin(angle);
+        }
+    for (size_t i = 0; i < n; i++)
+        want[i] = (double)x[i];
+    for (size_t k = 0; k < n_tokens; k++) {
+        places[k] = below(t, POSITIONS);
+        for (size_t h = 0; h < n_heads; h++)
+            for (size_t i = 0; i < half; i++) {
+                size_t at = k * stride + h * head_dim + i;
+                double a = (double)x[at], b = (double)x[at + half];
+                double cos = (double)cos_of[(size_t)places[k] * half + i];
+                double sin = (double)sin_of[(size_t)places[k] * half + i];
+                want[at] = a * cos - b * sin;
+                want[at + half] = b * cos + a * sin;
+            }
+    }
+    void *dx = put_act(t, x, n);
+    kf_rope_table table = {put_f32(t, cos_of, POSITIONS * half), put_f32(t, sin_of, POSITIONS * half)};
+    kf_rope(t->s, dx, stride, &table, put_i32(t, places, n_tokens), n_tokens, n_heads, head_dim);
+    check_act(t, "rope", dx, want, n, t->c->limit);
+    bench_clear(t);
+    free(x), free(want);
+}
+
+static void op_rope(bench *t) {
+    rope_case(t, 1, 1, 2, 2);
+    rope_case(t, 7, 3, 10, 47);
+    rope_case(t, 33, 2, 64, 256);
+    rope_case(t, 5, 4, 128, 4 * 128);
+}
+
+/* ---- attention ---- */
+
+static void attention_case(bench *t, const int32_t *cu, size_t n_seqs, size_t n_heads, size_t head_dim, float scale) {
+    size_t n_tokens = (size_t)cu[n_seqs], width = n_heads * head_dim, longest = 0;
+    float *qkv = normal(t, n_tokens * 3 * width, 1.5f);
+    double *want = doubles(n_tokens * width);
+    size_t at[512];
+    for (size_t s = 0; s < n_seqs; s++) {
+        size_t begin = (size_t)cu[s], n = (size_t)cu[s + 1] - begin;
+        if (n > longest) longest = n;
+        for (size_t i = 0; i < n; i++)
+            at[i] = (begin + i) * 3 * width;
+        for (size_t i = begin; i < begin + n; i++)
+            for (size_t h = 0; h < n_heads; h++) {
+                const float *q = qkv + h * head_dim;
+                attention_row(want + i * width + h * head_dim, q + i * 3 * width, q + width, q + 2 * width, at, n,
+                              head_dim, (double)scale);
+            }
+    }
+    kf_batch b = {
+        .n_seqs = n_seqs, .n_tokens = n_tokens, .max_seqlen = longest, .cu_seqlens = put_i32(t, cu, n_seqs + 1)};
+    kf_heads heads = {.n_heads = n_heads, .n_kv_heads = n_heads, .head_dim = head_dim, .scale = scale};
+    void *out = put_act(t, NULL, n_tokens * width);
+    kf_attention(t->s, out, put_act(t, qkv, n_tokens * 3 * width), &b, heads);
+    check_act(t, "attention", out, want, n_tokens * width, t->c->limit);
+    bench_clear(t);
+    free(qkv), free(want);
+}
+
+static void op_attention(bench *t) {
+    attention_case(t, (int32_t[]){0, 1}, 1, 1, 1, 1);
+    attention_case(t, (int32_t[]){0, 1, 4, 4, 20, 37, 37, 70}, 7, 3, 20, 0.3f);
+    attention_case(t, (int32_t[]){0, 16, 48, 49}, 3, 2, 32, 0.17f);
+    attention_case(t, (int32_t[]){0, 200}, 1, 2, 64, 0.125f);
+    attention_case(t, (int32_t[]){0, 5, 70}, 2, 1, 128, 0.5f); /* scores in the tens */
+}
+
+/* Puts the keys of a batch in a shuffled cache with kv_write and attends; q lies in rows with K and V, as a model has
+ * it. new_of: tokens of this batch; old_of: tokens that are in the cache already. */
+static void paged_case(bench *t, const int32_t *new_of, const int32_t *old_of, size_t n_seqs, kf_heads h) {
+    enum { MAX_BLOCKS = 20, N_BLOCKS = 80 };
+    size_t kv_width = h.n_kv_heads * h.head_dim, q_width = h.n_heads * h.head_dim, stride = q_width + 2 * kv_width + 3;
+    int32_t cu[9] = {0}, kv_len[8], blocks[N_BLOCKS], table[8 * MAX_BLOCKS], slots[300];
+    size_t n_tokens = 0, next_block = 0, cache_n = N_BLOCKS * kv_width * KF_KV_BLOCK_SIZE;
+    for (int i = 0; i < N_BLOCKS; i++)
+        blocks[i] = i;
+    for (int i = N_BLOCKS - 1; i > 0; i--) {
+        int j = below(t, (size_t)i + 1), keep = blocks[i];
+        blocks[i] = blocks[j], blocks[j] = keep;
+    }
+    float *k_cache = normal(t, cache_n, 1), *v_cache = normal(t, cache_n, 1);
+    for (size_t s = 0; s < n_seqs; s++) {
+        kv_len[s] = old_of[s] + new_of[s];
+        for (int b = 0; b * KF_KV_BLOCK_SIZE < kv_len[s]; b++)
+            table[s * MAX_BLOCKS + (size_t)b] = blocks[next_block++];
+        for (int p = old_of[s]; p < kv_len[s]; p++)
+            slots[n_tokens++] =
+                table[s * MAX_BLOCKS + (size_t)p / KF_KV_BLOCK_SIZE] * KF_KV_BLOCK_SIZE + p % KF_KV_BLOCK_SIZE;
+        cu[s + 1] = (int32_t)n_tokens;
+    }
+    assert_true(next_block <= N_BLOCKS);
+    float *rows = normal(t, n_tokens * stride, 1);
+    void *dk = put_act(t, k_cache, cache_n), *dv = put_act(t, v_cache, cache_n),
+         *drows = put_act(t, rows, n_tokens * stride);
+    char *base = drows;
+    size_t bytes = kf_dtype_bytes(t->d->act);
+    slots[0] = n_tokens > 3 ? -1 : slots[0]; /* written nowhere: the cache keeps what it has */
+    int32_t *dslots = put_i32(t, slots, n_tokens);
+    kf_kv_layer cache = {dk, dv};
+    kf_kv_write(t->s, cache, base + q_width * bytes, base + (q_width + kv_width) * bytes, stride, dslots, n_tokens,
+                h.n_kv_heads, h.head_dim);
+    for (size_t i = 0; i < n_tokens; i++)
+        for (size_t c = 0; c < kv_width && slots[i] >= 0; c++) {
+            size_t at = (((size_t)slots[i] / KF_KV_BLOCK_SIZE * h.n_kv_heads + c / h.head_dim) * KF_KV_BLOCK_SIZE +
+                         (size_t)slots[i] % KF_KV_BLOCK_SIZE) *
+                            h.head_dim +
+                        c % h.head_dim;
+            k_cache[at] = rows[i * stride + q_width + c];
+            v_cache[at] = rows[i * stride + q_width + kv_width + c];
+        }
+    double *want_cache = doubles(cache_n), *want = doubles(n_tokens * q_width);
+    for (size_t i = 0; i < cache_n; i++)
+        want_cache[i] = (double)k_cache[i];
+    check_act(t, "kv_write", dk, want_cache, cache_n, 0);
+    for (size_t i = 0; i < cache_n; i++)
+        want_cache[i] = (double)v_cache[i];
+    check_act(t, "kv_write", dv, want_cache, cache_n, 0);
+
+    for (size_t s = 0; s < n_seqs; s++)
+        for (int i = cu[s]; i < cu[s + 1]; i++)
+            for (size_t head = 0; head < h.n_heads; head++) {
+                size_t at[MAX_BLOCKS * KF_KV_BLOCK_SIZE], n = (size_t)(old_of[s] + i - cu[s] + 1);
+                size_t kv_head = head / (h.n_heads / h.n_kv_heads);
+                for (size_t p = 0; p < n; p++)
+                    at[p] = (((size_t)table[s * MAX_BLOCKS + p / KF_KV_BLOCK_SIZE] * h.n_kv_heads + kv_head) *
+                                 KF_KV_BLOCK_SIZE +
+                             p % KF_KV_BLOCK_SIZE) *
+                            h.head_dim;
+                attention_row(want + (size_t)i * q_width + head * h.head_dim,
+                              rows + (size_t)i * stride + head * h.head_dim, k_cache, v_cache, at, n, h.head_dim,
+                              (double)h.scale);
+            }
+    kf_batch b = {
+        .n_seqs = n_seqs, .n_tokens = n_tokens, .max_seqlen = n_tokens, .cu_seqlens = put_i32(t, cu, n_seqs + 1)};
+    kf_paged paged = {.slot_mapping = dslots,
+                      .block_table = put_i32(t, table, n_seqs * MAX_BLOCKS),
+                      .max_blocks = MAX_BLOCKS,
+                      .kv_len = put_i32(t, kv_len, n_seqs)};
+    void *out = put_act(t, NULL, n_tokens * q_width);
+    kf_attention_paged(t->s, out, drows, stride, cache, &b, &paged, h);
+    check_act(t, "attention_paged", out, want, n_tokens * q_width, t->c->limit);
+    bench_clear(t);
+    free(k_cache), free(v_cache), free(rows), free(want_cache), free(want);
+}
+
+static void op_attention_paged(bench *t) {
+    kf_heads gqa = {.n_heads = 6, .n_kv_heads = 2, .head_dim = 24, .scale = 0.2f};
+    kf_heads plain = {.n_heads = 3, .n_kv_heads = 3, .head_dim = 64, .scale = 0.125f};
+    kf_heads one = {.n_heads = 4, .n_kv_heads = 1, .head_dim = 5, .scale = 1};
+    paged_case(t, (int32_t[]){1}, (int32_t[]){0}, 1, gqa);
+    paged_case(t, (int32_t[]){1, 1, 1, 1}, (int32_t[]){0, 15, 16, 299}, 4, gqa);
+    paged_case(t, (int32_t[]){33, 1, 0, 17, 5}, (int32_t[]){0, 70, 3, 15, 100}, 5, plain);
+    paged_case(t, (int32_t[]){200, 2}, (int32_t[]){1, 31}, 2, one);
+}
+
+/* A cache shorter than the batch's tokens is our own bug: the stream fails, stays failed, and says why. */
+static void op_sticky_failure(bench *t) {
+    kf_heads h = {.n_heads = 1, .n_kv_heads = 1, .head_dim = 4, .scale = 1};
+    int32_t cu[] = {0, 2}, kv_len[] = {1}, table[] = {0};
+    void *out = put_act(t, NULL, 8), *q = put_act(t, (float[8]){0}, 8), *kv = put_act(t, NULL, 16 * 4);
+    kf_batch b = {.n_seqs = 1, .n_tokens = 2, .max_seqlen = 2, .cu_seqlens = put_i32(t, cu, 2)};
+    kf_paged p = {.block_table = put_i32(t, table, 1), .max_blocks = 1, .kv_len = put_i32(t, kv_len, 1)};
+    kf_stream *s;
+    ok(kf_stream_open(t->d, &s));
+    kf_attention_paged(s, out, q, 4, (kf_kv_layer){kv, kv}, &b, &p, h);
+    kf_fill_zero(s, out, 8 * kf_dtype_bytes(t->d->act)); /* does nothing any more */
+    ok(kf_event_record(s, t->e));
+    assert_int_equal(kf_event_wait(t->d, t->e), KF_ERR_BUG);
+    assert_non_null(strstr(kf_error_text(), "2 new tokens"));
+    kf_stream_close(s);
+    float *got = get(t, out, 8, t->d->act);
+    for (int i = 0; i < 8; i++)
+        assert_true(got[i] != 0);
+    free(got);
+    bench_clear(t);
+}
+
+/* Too much memory is refused with both figures; used bytes are counted; bad formats are refused. */
+static void op_memory(bench *t) {
+    void *p = t;
+    assert_int_equal(kf_device_alloc(t->d, t->d->memory_bytes + 1, "kv_cache", &p), KF_ERR_NO_MEMORY);
+    assert_ptr_equal(p, t);
+    assert_non_null(strstr(kf_error_text(), "kv_cache"));
+    ok(kf_device_alloc(t->d, 1000, "x", &p));
+    assert_int_equal(t->d->memory_bytes_used, 1000);
+    kf_device_free(t->d, p);
+    assert_int_equal(t->d->memory_bytes_used, 0);
+    ok(kf_device_alloc(t->d, 0, "nothing", &p));
+    kf_device_free(t->d, p);
+    kf_device_free(t->d, NULL);
+
+    float w[4] = {0};
+    kf_weight *weight;
+    kf_weight_desc desc = {"h.0.weight", &(kf_weight_part){.data = w, .n_out = 2}, 1, 2, KF_I32};
+    assert_int_equal(kf_weight_pack(t->d, &desc, &weight), KF_ERR_UNSUPPORTED);
+    assert_non_null(strstr(kf_error_text(), "h.0.weight"));
+    assert_int_equal(t->d->memory_bytes_used, 0);
+}
+
+/* ---- the table ---- */
+
+static const operation operations[] = {
+    {"linear", op_linear},
+    {"linear: NaN and Inf", op_linear_nan},
+    {"layernorm", op_layernorm},
+    {"rmsnorm", op_rmsnorm},
+    {"activate", op_activate},
+    {"gated", op_gated},
+    {"embed", op_embed},
+    {"embed_bert", op_embed_bert},
+    {"gather_rows, mean_rows", op_gather_and_mean},
+    {"rope", op_rope},
+    {"attention", op_attention},
+    {"kv_write, attention_paged", op_attention_paged},
+    {"a failed stream", op_sticky_failure},
+    {"memory", op_memory},
+};
+
+int main(void) {
+    return run_table("operations", operations, COUNT(operations));
+}
