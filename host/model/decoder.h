@@ -37,9 +37,10 @@ typedef struct kf_decoder_opts {
     size_t max_tokens;  /* rows of one step, prompts and decode rows together */
     size_t max_seqs;    /* running sequences: slots 0 … max_seqs - 1 */
     size_t max_seqlen;  /* prompt and reply; 0, or more than the model has positions: its positions */
-    size_t cache_bytes; /* of device memory for K and V; 0: enough for max_seqs sequences of max_seqlen */
+    size_t cache_bytes; /* of device memory for K and V; 0: enough for max_seqs sequences of max_seqlen. Where it holds
+                         * fewer tokens than max_seqlen, that is lowered (kf_decoder_max_seqlen) */
     bool keep_logits;   /* steps copy the sampled rows' logits to the host too: tests, `kefu logits` */
-    kf_dump dump;       /* .fn NULL: KEFU_DUMP's folder where that is set, else none */
+    kf_dump dump;       /* .tensor NULL: KEFU_DUMP's folder where that is set, else none */
 } kf_decoder_opts;
 
 /* One sequence's part of a step. */
@@ -49,7 +50,7 @@ typedef struct kf_decoder_seq {
     size_t n_tokens;          /* new tokens, at least 1 */
     size_t n_computed;        /* tokens of it in the cache; 0 starts a sequence: its seen tokens are forgotten */
     bool sample;              /* draw a token after its last row: false for all chunks of a prompt but the last */
-    kf_sample_params params;  /* slot and position are filled in by run */
+    kf_sample_params params;  /* the same in all its steps; slot and position are filled in by run */
 } kf_decoder_seq;
 
 /* Loads DIR onto d, which must outlive the model. The statuses of kf_config_read and kf_checkpoint_open;
@@ -83,7 +84,7 @@ size_t kf_decoder_n_results(const kf_decoder_step *step);
 /* f32 [vocab_size] of result idx; NULL without keep_logits. */
 const float *kf_decoder_logits(const kf_decoder_step *step, size_t idx);
 
-/* Bytes on the device: weights and tables; activations and the steps' buffers. For the ledger. */
+/* Bytes on the device: weights and tables; activations (the cache is not in it). For the ledger. */
 size_t kf_decoder_weights_bytes(const kf_decoder *m);
 size_t kf_decoder_arena_bytes(const kf_decoder *m);
 
