@@ -296,9 +296,9 @@ static kf_status read_all(reader r, kf_config *c) {
 kf_status kf_config_read(const char *dir, kf_config *out) {
     kf_config c = {.bos_id = -1};
     json_t *root = NULL;
-    char *path = kf_path_join(dir, "config.json");
+    char *path = kf_model_path_join(dir, "config.json");
     if (!path) return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for a file's path");
-    kf_status s = kf_json_read(path, CONFIG_BYTES_MAX, &root, &c.hash);
+    kf_status s = kf_model_json_read(path, CONFIG_BYTES_MAX, &root, &c.hash);
     KF_STEP(s, read_all((reader){root, path}, &c));
     if (s == KF_OK)
         *out = c;

@@ -10,12 +10,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-char *kf_path_join(const char *dir, const char *name) {
+char *kf_model_path_join(const char *dir, const char *name) {
     char *path = NULL;
     return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
 }
 
-kf_status kf_file_open(const char *path, int *fd, uint64_t *bytes) {
+kf_status kf_model_file_open(const char *path, int *fd, uint64_t *bytes) {
     int f = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a fifo must not hold us up */
     if (f < 0) return KF_FAIL(errno == ENOENT ? KF_ERR_NOT_FOUND : KF_ERR_IO, "%s: %s", path, strerror(errno));
     struct stat st;
@@ -33,7 +33,7 @@ kf_status kf_file_open(const char *path, int *fd, uint64_t *bytes) {
     return KF_OK;
 }
 
-kf_status kf_file_pread(int fd, const char *path, const char *what, void *dst, size_t n, uint64_t offset) {
+kf_status kf_model_file_pread(int fd, const char *path, const char *what, void *dst, size_t n, uint64_t offset) {
     size_t done = 0;
     while (done < n) {
         ssize_t r = pread(fd, (char *)dst + done, n - done, (off_t)(offset + done));
@@ -49,7 +49,7 @@ kf_status kf_file_pread(int fd, const char *path, const char *what, void *dst, s
     return KF_OK;
 }
 
-kf_status kf_json_parse(const char *text, size_t n, const char *path, json_t **out) {
+kf_status kf_model_json_parse(const char *text, size_t n, const char *path, json_t **out) {
     json_error_t e;
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
     if (!root)
@@ -62,18 +62,18 @@ kf_status kf_json_parse(const char *text, size_t n, const char *path, json_t **o
     return KF_OK;
 }
 
-kf_status kf_json_read(const char *path, size_t bytes_max, json_t **out, uint64_t *hash) {
+kf_status kf_model_json_read(const char *path, size_t bytes_max, json_t **out, uint64_t *hash) {
     int fd = -1;
     uint64_t bytes = 0;
-    KF_TRY(kf_file_open(path, &fd, &bytes));
+    KF_TRY(kf_model_file_open(path, &fd, &bytes));
     kf_status s = KF_OK;
     char *text = NULL;
     if (bytes > bytes_max)
         s = KF_FAIL(KF_ERR_TOO_LARGE, "%s: %" PRIu64 " bytes, more than the %zu that are read", path, bytes, bytes_max);
     else if (!(text = malloc((size_t)bytes + 1)))
         s = KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for %" PRIu64 " bytes", path, bytes);
-    KF_STEP(s, kf_file_pread(fd, path, "its text", text, (size_t)bytes, 0));
-    KF_STEP(s, kf_json_parse(text, (size_t)bytes, path, out));
+    KF_STEP(s, kf_model_file_pread(fd, path, "its text", text, (size_t)bytes, 0));
+    KF_STEP(s, kf_model_json_parse(text, (size_t)bytes, path, out));
     if (s == KF_OK && hash) *hash = kf_fnv1a(KF_FNV1A_START, text, (size_t)bytes);
     free(text);
     close(fd);
