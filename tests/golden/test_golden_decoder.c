@@ -2,125 +2,124 @@
  * step, every layer within 1e-5 of its largest value and the logits within 1e-4 in f32, on both kinds of products (in
  * bf16 the difference's norm within 2e-2 of the tensor's); then the greedy text, token by token with one step always
  * enqueued ahead, must be transformers' text. */
-#include "golden.h"
+#include "golden_run.h"
 
-#include "model/decoder.h"
+static const char *const models[] = {"qwen3", "qwen2", "llama"};
 
-enum { MAX_SEQS = 8, MAX_TOKENS = 96 };
-
-static void reserve(kf_decoder *m, size_t slot, size_t n_tokens) {
-    assert_ok(kf_kv_cache_reserve(kf_decoder_kv_cache(m), slot, n_tokens));
+static void layers_case(const char *model, const kf_device_opts *o, double layer_limit, double logits_limit) {
+    char dir[512];
+    kf_device *d = NULL;
+    snprintf(dir, sizeof dir, GOLDEN_DIR "/%s", model);
+    golden_input in = golden_input_open(model);
+    comparison c = {
+        .g = &in.g, .layer_limit = layer_limit, .logits_limit = logits_limit, .by_norm = o->dtype == KF_BF16};
+    assert_ok(kf_cpu_open(o, &d));
+    printf("%s, weights in %s\n", model, kf_dtype_name(o->dtype));
+    golden_run_decoder(d, dir, &in, &c);
+    printf("  %zu tensors compared, at worst %.1f %% of a limit\n", c.n_compared, 100 * c.worst_share);
+    if (c.n_over)
+        fail_msg("%s: %zu of %zu tensors over the limit, first %s", model, c.n_over, c.n_compared, c.first_over);
+    assert_true(c.n_compared >= 2 + 3 * 2);
+    assert_int_equal(d->memory_bytes_used, 0);
+    kf_device_close(d);
+    golden_input_close(&in);
 }
 
-/* The whole reply of every prompt: prompts first, then decode steps; a step is read after the next one is enqueued. */
-static void greedy(kf_decoder *m, kf_stream *s, const int32_t *ids, const int32_t *cu, size_t n_seqs, size_t n_reply,
-                   int32_t *out) {
-    kf_decoder_step *steps[2];
-    kf_decoder_seq seqs[MAX_SEQS];
-    assert_ok(kf_decoder_step_new(m, &steps[0]));
-    assert_ok(kf_decoder_step_new(m, &steps[1]));
-    for (size_t i = 0; i < n_seqs; i++) {
-        size_t n = (size_t)(cu[i + 1] - cu[i]);
-        reserve(m, i, n + n_reply);
+static void test_f32_plain(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        layers_case(models[i], &(kf_device_opts){.dtype = KF_F32, .n_threads = 2, .plain_products = true}, 1e-5, 1e-4);
+}
+
+static void test_f32(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        layers_case(models[i], &(kf_device_opts){.dtype = KF_F32, .n_threads = 2}, 1e-5, 1e-4);
+}
+
+static void test_bf16(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        layers_case(models[i], &(kf_device_opts){.dtype = KF_BF16, .n_threads = 2}, 2e-2, 2e-2);
+}
+
+/* ---- greedy text ---- */
+
+static void start_prompts(kf_decoder *m, const golden_input *in, size_t n_reply, kf_decoder_seq *seqs) {
+    for (size_t i = 0; i < in->n_seqs; i++) {
+        size_t n = (size_t)(in->cu[i + 1] - in->cu[i]);
+        assert_ok(kf_kv_cache_reserve(kf_decoder_kv_cache(m), i, n + n_reply));
         seqs[i] = (kf_decoder_seq){.slot = (int32_t)i,
-                                   .input_ids = ids + cu[i],
+                                   .input_ids = in->ids + in->cu[i],
                                    .n_tokens = n,
                                    .sample = true,
                                    .params = {.top_p = 1, .repetition_penalty = 1}};
     }
+}
+
+/* The token that was drawn is the next step's input, on the device: the host has not read it yet. */
+static void go_on(kf_decoder_seq *seqs, size_t n_seqs) {
+    for (size_t i = 0; i < n_seqs; i++) {
+        seqs[i].n_computed += seqs[i].n_tokens;
+        seqs[i].n_tokens = 1;
+        seqs[i].input_ids = NULL;
+    }
+}
+
+/* text [n_seqs, n_reply] */
+static void write_replies(kf_decoder *m, kf_stream *s, const golden_input *in, size_t n_reply, int32_t *text) {
+    kf_decoder_step *steps[2];
+    kf_decoder_seq seqs[GOLDEN_SEQS];
+    assert_ok(kf_decoder_step_new(m, &steps[0]));
+    assert_ok(kf_decoder_step_new(m, &steps[1]));
+    start_prompts(m, in, n_reply, seqs);
     for (size_t t = 0; t <= n_reply; t++) {
-        if (t < n_reply) assert_ok(kf_decoder_run(steps[t % 2], s, seqs, n_seqs));
-        for (size_t i = 0; i < n_seqs; i++) {
-            seqs[i].n_computed += seqs[i].n_tokens;
-            seqs[i].n_tokens = 1;
-            seqs[i].input_ids = NULL;
-        }
+        if (t < n_reply) assert_ok(kf_decoder_run(steps[t % 2], s, seqs, in->n_seqs));
+        go_on(seqs, in->n_seqs);
         if (t == 0) continue;
-        assert_ok(kf_decoder_wait(steps[(t - 1) % 2]));
-        assert_int_equal(kf_decoder_n_results(steps[(t - 1) % 2]), n_seqs);
-        for (size_t i = 0; i < n_seqs; i++) {
-            assert_int_equal(kf_decoder_results(steps[(t - 1) % 2])[i].finite, 1);
-            out[i * n_reply + t - 1] = kf_decoder_results(steps[(t - 1) % 2])[i].token;
+        kf_decoder_step *before = steps[(t - 1) % 2];
+        assert_ok(kf_decoder_wait(before));
+        assert_int_equal(kf_decoder_n_results(before), in->n_seqs);
+        for (size_t i = 0; i < in->n_seqs; i++) {
+            assert_int_equal(kf_decoder_results(before)[i].finite, 1);
+            text[i * n_reply + t - 1] = kf_decoder_results(before)[i].token;
         }
     }
     kf_decoder_step_free(steps[0]);
     kf_decoder_step_free(steps[1]);
 }
 
-static void golden_case(const char *model, const kf_device_opts *o, double layer_limit, double logits_limit) {
-    char path[96], dir[512];
-    snprintf(path, sizeof path, "%s/expected.safetensors", model);
-    snprintf(dir, sizeof dir, GOLDEN_DIR "/%s", model);
-    golden g = golden_open(path);
-    size_t n_tokens, n_cu, one, n_rows, n_reply;
-    int32_t *ids = golden_read(&g, "input_ids", &n_tokens, &one), *cu = golden_read(&g, "cu_seqlens", &n_cu, &one);
-    int32_t *want = golden_read(&g, "greedy", &n_rows, &n_reply), *text = calloc(n_rows * n_reply, sizeof *text);
-    comparison c = {.g = &g, .layer_limit = layer_limit, .logits_limit = logits_limit, .by_norm = o->dtype == KF_BF16};
+static void text_case(const char *model, const kf_device_opts *o) {
+    char dir[512];
+    size_t n_rows, n_reply;
     kf_device *d = NULL;
     kf_stream *s = NULL;
     kf_decoder *m = NULL;
-    kf_decoder_step *step = NULL;
+    snprintf(dir, sizeof dir, GOLDEN_DIR "/%s", model);
+    golden_input in = golden_input_open(model);
+    int32_t *want = golden_read(&in.g, "greedy", &n_rows, &n_reply), *text = calloc(n_rows * n_reply, sizeof *text);
+    assert_non_null(text);
+    assert_int_equal(n_rows, in.n_seqs);
     assert_ok(kf_cpu_open(o, &d));
     assert_ok(kf_stream_open(d, &s));
-    kf_decoder_opts opts = {
-        .max_tokens = MAX_TOKENS, .max_seqs = MAX_SEQS, .dump = {.tensor = compare_hook, .user = &c}};
-    assert_ok(kf_decoder_open(d, dir, &opts, &m));
-    assert_ok(kf_decoder_step_new(m, &step));
-    printf("%s, weights in %s\n", kf_decoder_id(m), kf_dtype_name(o->dtype));
-    kf_decoder_seq seqs[MAX_SEQS];
-    for (size_t i = 0; i + 1 < n_cu; i++) {
-        size_t n = (size_t)(cu[i + 1] - cu[i]);
-        reserve(m, i, n);
-        seqs[i] = (kf_decoder_seq){.slot = (int32_t)i,
-                                   .input_ids = ids + cu[i],
-                                   .n_tokens = n,
-                                   .sample = true,
-                                   .params = {.top_p = 1, .repetition_penalty = 1}};
-    }
-    assert_ok(kf_decoder_run(step, s, seqs, n_cu - 1));
-    assert_ok(kf_decoder_wait(step));
-    printf("  %zu tensors compared, at worst %.1f %% of a limit\n", c.n_compared, 100 * c.worst_share);
-    if (c.n_over)
-        fail_msg("%s: %zu of %zu tensors over the limit, first %s", model, c.n_over, c.n_compared, c.first_over);
-    assert_int_equal(c.n_compared, 2 + 3 * kf_decoder_config(m)->n_layers);
-    for (size_t i = 0; i + 1 < n_cu; i++)
-        kf_kv_cache_release(kf_decoder_kv_cache(m), i);
-    kf_decoder_step_free(step);
-    kf_decoder_close(m);
-
-    opts.dump = (kf_dump){0};
-    assert_ok(kf_decoder_open(d, dir, &opts, &m));
-    greedy(m, s, ids, cu, n_cu - 1, n_reply, text);
-    if (o->dtype == KF_F32) assert_memory_equal(text, want, n_rows * n_reply * sizeof *want);
+    assert_ok(kf_decoder_open(d, dir, &(kf_decoder_opts){.max_tokens = GOLDEN_TOKENS, .max_seqs = GOLDEN_SEQS}, &m));
+    write_replies(m, s, &in, n_reply, text);
+    assert_memory_equal(text, want, n_rows * n_reply * sizeof *want);
+    printf("%s: %zu replies of %zu tokens are transformers'\n", model, n_rows, n_reply);
     kf_decoder_close(m);
     kf_stream_close(s);
-    assert_int_equal(d->memory_bytes_used, 0);
     kf_device_close(d);
-    kf_checkpoint_close(g.file);
-    free(ids);
-    free(cu);
+    golden_input_close(&in);
     free(want);
     free(text);
 }
 
-static const char *const models[] = {"qwen3", "qwen2", "llama"};
-
-static void test_f32_plain(void **state) {
+static void test_greedy_text(void **state) {
     (void)state;
-    for (size_t i = 0; i < 3; i++)
-        golden_case(models[i], &(kf_device_opts){.dtype = KF_F32, .n_threads = 2, .plain_products = true}, 1e-5, 1e-4);
-}
-
-static void test_f32(void **state) {
-    (void)state;
-    for (size_t i = 0; i < 3; i++)
-        golden_case(models[i], &(kf_device_opts){.dtype = KF_F32, .n_threads = 2}, 1e-5, 1e-4);
-}
-
-static void test_bf16(void **state) {
-    (void)state;
-    for (size_t i = 0; i < 3; i++)
-        golden_case(models[i], &(kf_device_opts){.dtype = KF_BF16, .n_threads = 2}, 2e-2, 2e-2);
+    for (size_t i = 0; i < 3; i++) {
+        text_case(models[i], &(kf_device_opts){.dtype = KF_F32, .n_threads = 2, .plain_products = true});
+        text_case(models[i], &(kf_device_opts){.dtype = KF_F32, .n_threads = 2});
+    }
 }
 
 int main(void) {
@@ -128,6 +127,7 @@ int main(void) {
         cmocka_unit_test(test_f32_plain),
         cmocka_unit_test(test_f32),
         cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_greedy_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
