@@ -173,7 +173,8 @@ static bool real_from_string(const char *s, double *out) {
     return true;
 }
 
-static kf_status read_real(const place *p, const json_t *j, double max, double *out) {
+/* is_float: what rounds to infinity as a float is out of range. */
+static kf_status read_real(const place *p, const json_t *j, bool is_float, double *out) {
     double v;
     if (json_is_number(j)) {
         v = json_number_value(j);
@@ -182,7 +183,8 @@ static kf_status read_real(const place *p, const json_t *j, double max, double *
     } else if (!real_from_string(json_string_value(j), &v)) {
         return fail(p, KF_ERR_INVALID, "wanted a number, \"NaN\", \"Infinity\" or \"-Infinity\"");
     }
-    if (isfinite(v) && fabs(v) > max) return fail(p, KF_ERR_INVALID, "wanted a number within ±%g", max);
+    if (is_float && isfinite(v) && !isfinite((float)v))
+        return fail(p, KF_ERR_INVALID, "wanted a number within ±%.8g", (double)FLT_MAX);
     *out = v;
     return KF_OK;
 }
@@ -268,10 +270,10 @@ static kf_status read_value(const reader *r, const place *p, const json_t *j, co
         *(uint64_t *)at = v.magnitude;
         return KF_OK;
     case PROTOBUF_C_TYPE_FLOAT:
-        KF_TRY(read_real(p, j, FLT_MAX, &real));
+        KF_TRY(read_real(p, j, true, &real));
         *(float *)at = (float)real;
         return KF_OK;
-    case PROTOBUF_C_TYPE_DOUBLE: return read_real(p, j, DBL_MAX, at);
+    case PROTOBUF_C_TYPE_DOUBLE: return read_real(p, j, false, at);
     case PROTOBUF_C_TYPE_BOOL:
         if (!json_is_boolean(j)) return wrong_type(p, "true or false", j);
         *(protobuf_c_boolean *)at = json_is_true(j);
