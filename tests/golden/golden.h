@@ -60,7 +60,7 @@ typedef struct comparison {
     bool quiet;
     size_t n_compared, n_over;
     double worst_share; /* of a limit */
-    char first_over[64];
+    char first_over[128];
 } comparison;
 
 static inline bool is_logits(const char *name) {
