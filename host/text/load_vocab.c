@@ -35,18 +35,12 @@ static kf_status special_token(kf_tokenizer *t, const char *path, const char *na
     return kf_tokenizer_set_special(t, *id);
 }
 
-/* A flag of the configuration; null and absent mean `otherwise`. */
-static bool flag(const json_t *config, const char *key, bool otherwise) {
-    const json_t *value = json_object_get(config, key);
-    return json_is_boolean(value) ? json_is_true(value) : otherwise;
-}
-
 static kf_status apply_config(kf_tokenizer *t, const char *path, const json_t *config) {
     kf_wordpiece *w = &t->wordpiece;
     *w = kf_wordpiece_default();
-    w->lowercase = flag(config, "do_lower_case", true);
-    w->strip_accents = flag(config, "strip_accents", w->lowercase);
-    w->handle_chinese_chars = flag(config, "tokenize_chinese_chars", true);
+    w->lowercase = kf_json_flag(config, "do_lower_case", true);
+    w->strip_accents = kf_json_flag(config, "strip_accents", w->lowercase);
+    w->handle_chinese_chars = kf_json_flag(config, "tokenize_chinese_chars", true);
     KF_TRY(special_token(t, path, token_name(config, "unk_token", "[UNK]"), &w->unk_id));
     KF_TRY(special_token(t, path, token_name(config, "cls_token", "[CLS]"), &t->before[0]));
     KF_TRY(special_token(t, path, token_name(config, "sep_token", "[SEP]"), &t->after[0]));
@@ -57,24 +51,9 @@ static kf_status apply_config(kf_tokenizer *t, const char *path, const json_t *c
         int32_t id = kf_tokenizer_id(t, optional[i]);
         if (id >= 0) KF_TRY(kf_tokenizer_set_special(t, id));
     }
+    t->kind = KF_TOKENIZER_WORDPIECE;
     t->text_starts_with_space = true;
-    return kf_tokenizer_make_texts(t, kf_wordpiece_render);
-}
-
-size_t kf_wordpiece_render(const kf_tokenizer *t, int32_t id, const char *piece, size_t n, char *out) {
-    static const char *const close_up[] = {".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re"};
-    const kf_wordpiece *w = &t->wordpiece;
-    (void)id;
-    if (w->n_prefix && n >= w->n_prefix && memcmp(piece, w->prefix, w->n_prefix) == 0) {
-        memcpy(out, piece + w->n_prefix, n - w->n_prefix);
-        return n - w->n_prefix;
-    }
-    bool space = true;
-    for (size_t i = 0; w->cleanup && i < sizeof close_up / sizeof *close_up; i++)
-        if (strncmp(piece, close_up[i], strlen(close_up[i])) == 0) space = false;
-    out[0] = ' ';
-    memcpy(out + space, piece, n);
-    return n + space;
+    return kf_tokenizer_make_texts(t);
 }
 
 kf_status kf_tokenizer_load_vocab(kf_tokenizer *t, const char *vocab_path, const char *config_path) {

@@ -19,12 +19,14 @@ static kf_status path_in(const char *dir, const char *name, char out[PATH_BYTES]
 }
 
 static kf_status load(kf_tokenizer *t, const char *dir) {
-    char vocab[PATH_BYTES], config[PATH_BYTES];
+    char json[PATH_BYTES], vocab[PATH_BYTES], config[PATH_BYTES];
+    KF_TRY(path_in(dir, "tokenizer.json", json));
     KF_TRY(path_in(dir, "vocab.txt", vocab));
     KF_TRY(path_in(dir, "tokenizer_config.json", config));
     KF_TRY(kf_vocab_init(&t->vocab));
+    if (access(json, F_OK) == 0) return kf_tokenizer_load_json(t, json);
     if (access(vocab, F_OK) == 0) return kf_tokenizer_load_vocab(t, vocab, access(config, F_OK) == 0 ? config : NULL);
-    return KF_FAIL(KF_ERR_NOT_FOUND, "%s: vocab.txt is not there", dir);
+    return KF_FAIL(KF_ERR_NOT_FOUND, "%s: neither tokenizer.json nor vocab.txt is there", dir);
 }
 
 kf_status kf_tokenizer_open(const char *dir, kf_tokenizer **out) {
@@ -41,6 +43,7 @@ kf_status kf_tokenizer_open(const char *dir, kf_tokenizer **out) {
 
 void kf_tokenizer_close(kf_tokenizer *t) {
     if (!t) return;
+    kf_byte_level_free(&t->byte_level);
     kf_vocab_free(&t->vocab);
     free(t->special);
     free(t->text);
@@ -61,16 +64,25 @@ kf_status kf_tokenizer_set_special(kf_tokenizer *t, int32_t id) {
     return KF_OK;
 }
 
-kf_status kf_tokenizer_make_texts(kf_tokenizer *t, kf_render render) {
+/* What a piece stands for in a decoded text, in out [n + 1]. */
+static size_t text_of(const kf_tokenizer *t, const char *piece, size_t n, char *out) {
+    if (t->kind == KF_TOKENIZER_WORDPIECE) return kf_wordpiece_text(&t->wordpiece, piece, n, out);
+    size_t n_bytes = kf_byte_level_bytes(piece, n, out);
+    if (n_bytes) return n_bytes;
+    memcpy(out, piece, n); /* an added token that is spelled as it is */
+    return n;
+}
+
+kf_status kf_tokenizer_make_texts(kf_tokenizer *t) {
     const kf_vocab *v = &t->vocab;
-    t->text = malloc(v->bytes_used + 2 * v->n_ids + 1);
+    t->text = malloc(v->bytes_used + 1);
     t->text_at = malloc((v->n_ids + 1) * sizeof *t->text_at);
     if (!t->text || !t->text_at) return KF_FAIL(KF_ERR_NO_MEMORY, "tokenizer: no memory for %zu texts", v->n_ids);
     size_t used = 0, n;
     for (size_t id = 0; id < v->n_ids; id++) {
         t->text_at[id] = (uint32_t)used;
         const char *piece = kf_vocab_piece(v, (int64_t)id, &n);
-        if (piece) used += render(t, (int32_t)id, piece, n, t->text + used);
+        if (piece) used += text_of(t, piece, n, t->text + used);
     }
     t->text_at[v->n_ids] = (uint32_t)used;
     return KF_OK;
@@ -84,12 +96,16 @@ kf_status kf_tokenizer_encode(const kf_tokenizer *t, const char *text, size_t n_
     if (!kf_utf8_valid(text, n_bytes, &bad_at))
         return KF_FAIL(KF_ERR_INVALID, "text: byte %zu of %zu is not valid UTF-8", bad_at, n_bytes);
     e->n = e->n_total = 0;
+    kf_status s = KF_OK;
     for (size_t i = 0; special == KF_SPECIAL_ADD && i < t->n_before; i++)
         kf_encoding_add(e, t->before[i], 0, 0);
-    kf_wordpiece_encode(&t->wordpiece, &t->vocab, text, n_bytes, e);
+    if (t->kind == KF_TOKENIZER_WORDPIECE)
+        kf_wordpiece_encode(&t->wordpiece, &t->vocab, text, n_bytes, e);
+    else
+        s = kf_byte_level_encode(&t->byte_level, text, n_bytes, e);
     for (size_t i = 0; special == KF_SPECIAL_ADD && i < t->n_after; i++)
         kf_encoding_add(e, t->after[i], 0, 0);
-    return KF_OK;
+    return s;
 }
 
 size_t kf_tokenizer_vocab_size(const kf_tokenizer *t) {

@@ -1,8 +1,10 @@
-/* What a kf_tokenizer is: load_vocab.c and load_json.c fill it from files, tokenizer.c uses it. Internal to host/text.
- */
+/* What a kf_tokenizer is: the load_*.c files fill it, tokenizer.c uses it. Internal to host/text. */
 #ifndef KF_TEXT_TOKENIZER_IMPL_H
 #define KF_TEXT_TOKENIZER_IMPL_H
 
+#include <jansson.h>
+
+#include "text/byte_level.h"
 #include "text/tokenizer.h"
 #include "text/vocab.h"
 #include "text/wordpiece.h"
@@ -10,30 +12,42 @@
 enum { KF_TEMPLATE_MAX = 8 };
 
 struct kf_tokenizer {
+    enum { KF_TOKENIZER_WORDPIECE, KF_TOKENIZER_BYTE_LEVEL } kind;
+    kf_wordpiece wordpiece;
+    kf_byte_level byte_level;
+
     kf_vocab vocab; /* pieces as the file spells them */
     bool *special;  /* [n_special] by id: the file's special tokens */
     size_t n_special;
     int32_t before[KF_TEMPLATE_MAX], after[KF_TEMPLATE_MAX]; /* what KF_SPECIAL_ADD puts round a text */
     size_t n_before, n_after;
+
     char *text;                  /* what each id stands for in a decoded text, one after another */
     uint32_t *text_at;           /* [vocab.n_ids + 1] where it starts in text */
     bool text_starts_with_space; /* a decoded text's first space is not its own */
-    kf_wordpiece wordpiece;
 };
 
 /* Fill *t, which holds an empty vocabulary; on failure the caller frees what is there.
  * config_path: tokenizer_config.json, NULL for none. */
 kf_status kf_tokenizer_load_vocab(kf_tokenizer *t, const char *vocab_path, const char *config_path);
+kf_status kf_tokenizer_load_json(kf_tokenizer *t, const char *path);
+
+/* The parts of tokenizer.json that cut a text for byte-level BPE; NULL or null where the file has none. */
+kf_status kf_tokenizer_load_normalizer(kf_byte_level *b, const json_t *normalizer);
+kf_status kf_tokenizer_load_pre_tokenizer(kf_byte_level *b, const json_t *pre_tokenizer);
 
 /* Marks id, which is in the vocabulary, as special. KF_ERR_NO_MEMORY. */
 kf_status kf_tokenizer_set_special(kf_tokenizer *t, int32_t id);
 
-/* Makes the table of texts: render appends what the piece of id stands for to out (room for 2 bytes more than the
- * piece has) and returns its bytes. KF_ERR_NO_MEMORY. */
-typedef size_t (*kf_render)(const kf_tokenizer *t, int32_t id, const char *piece, size_t n, char *out);
-kf_status kf_tokenizer_make_texts(kf_tokenizer *t, kf_render render);
+/* Makes the table of texts, last of all. KF_ERR_NO_MEMORY. */
+kf_status kf_tokenizer_make_texts(kf_tokenizer *t);
 
-/* A kf_render of WordPiece: a space before each piece, none before one that continues a word. */
-size_t kf_wordpiece_render(const kf_tokenizer *t, int32_t id, const char *piece, size_t n, char *out);
+/* ---- reading JSON ---- */
+
+/* A part's "type"; "null" for NULL and null, "?" where it is no object or has none. */
+const char *kf_json_type(const json_t *part);
+
+/* A member of an object; null and absent mean `otherwise`. */
+bool kf_json_flag(const json_t *object, const char *key, bool otherwise);
 
 #endif

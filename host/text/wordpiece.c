@@ -170,17 +170,43 @@ static void clean(lexer *x, uint32_t cp, int32_t source) {
     if (alone) strip_accents(x, ' ', source);
 }
 
+/* ---- settings, text, the way back ---- */
+
 kf_wordpiece kf_wordpiece_default(void) {
-    return (kf_wordpiece){.clean_text = true,
-                          .handle_chinese_chars = true,
-                          .strip_accents = true,
-                          .lowercase = true,
-                          .prefix = "##",
-                          .n_prefix = 2,
-                          .prefix_hash = kf_fnv(KF_FNV_START, "##", 2),
-                          .unk_id = -1,
-                          .word_chars_max = 100,
-                          .cleanup = true};
+    kf_wordpiece w = {.clean_text = true,
+                      .handle_chinese_chars = true,
+                      .strip_accents = true,
+                      .lowercase = true,
+                      .unk_id = -1,
+                      .word_chars_max = 100,
+                      .cleanup = true};
+    kf_wordpiece_set_prefix(&w, "##");
+    return w;
+}
+
+kf_status kf_wordpiece_set_prefix(kf_wordpiece *w, const char *prefix) {
+    size_t n = strlen(prefix);
+    if (n > KF_WORD_PREFIX_MAX)
+        return KF_FAIL(KF_ERR_UNSUPPORTED, "tokenizer.json: continuing_subword_prefix has %zu bytes, the limit is %d",
+                       n, KF_WORD_PREFIX_MAX);
+    memcpy(w->prefix, prefix, n + 1);
+    w->n_prefix = n;
+    w->prefix_hash = kf_fnv(KF_FNV_START, prefix, n);
+    return KF_OK;
+}
+
+size_t kf_wordpiece_text(const kf_wordpiece *w, const char *piece, size_t n, char *out) {
+    static const char *const close_up[] = {".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re"};
+    if (w->n_prefix && n >= w->n_prefix && memcmp(piece, w->prefix, w->n_prefix) == 0) {
+        memcpy(out, piece + w->n_prefix, n - w->n_prefix);
+        return n - w->n_prefix;
+    }
+    bool space = true;
+    for (size_t i = 0; w->cleanup && i < sizeof close_up / sizeof *close_up; i++)
+        if (strncmp(piece, close_up[i], strlen(close_up[i])) == 0) space = false;
+    out[0] = ' ';
+    memcpy(out + space, piece, n);
+    return n + space;
 }
 
 void kf_wordpiece_encode(const kf_wordpiece *w, const kf_vocab *v, const char *text, size_t n_bytes, kf_encoding *e) {

@@ -21,6 +21,12 @@ typedef struct kf_wordpiece {
 /* BERT's defaults for a vocabulary without settings: uncased, "##", 100 characters. */
 kf_wordpiece kf_wordpiece_default(void);
 
+/* Sets the prefix of continuing pieces. KF_ERR_UNSUPPORTED: longer than KF_WORD_PREFIX_MAX bytes. */
+kf_status kf_wordpiece_set_prefix(kf_wordpiece *w, const char *prefix);
+
+/* What a piece stands for in a decoded text, in out [n + 1]: a space before it, or none where it continues a word. */
+size_t kf_wordpiece_text(const kf_wordpiece *w, const char *piece, size_t n, char *out);
+
 /* text: valid UTF-8. Appends to e. About 10 KiB of stack, nothing allocated, any length of text. */
 void kf_wordpiece_encode(const kf_wordpiece *w, const kf_vocab *v, const char *text, size_t n_bytes, kf_encoding *e);
 

@@ -272,11 +272,21 @@ static void test_english_wordpiece(void **state) {
     check("minilm", "minilm", "{\"do_lower_case\": true}");
 }
 
+static void test_gpt2(void **state) {
+    (void)state;
+    check("gpt2", NULL, NULL);
+}
+
+static void test_qwen2_5(void **state) {
+    (void)state;
+    check("qwen2_5", NULL, NULL);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chinese_wordpiece),
-        cmocka_unit_test(test_chinese_wordpiece_cased),
-        cmocka_unit_test(test_english_wordpiece),
+        cmocka_unit_test(test_chinese_wordpiece), cmocka_unit_test(test_chinese_wordpiece_cased),
+        cmocka_unit_test(test_english_wordpiece), cmocka_unit_test(test_gpt2),
+        cmocka_unit_test(test_qwen2_5),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
