@@ -10,7 +10,7 @@ struct kf_kv_cache {
     kf_kv_shape shape;
     size_t max_blocks;    /* a table's row length */
     size_t layer_bytes;   /* of K or of V in one layer */
-    char *data;           /* device [n_layers, 2, layer_bytes] */
+    void *data;           /* device [n_layers, 2, layer_bytes] */
     int32_t *free_blocks; /* [n_blocks], the first n_free of it: a stack */
     size_t n_free;
     int32_t *tables;  /* [n_slots, max_blocks] */
@@ -30,6 +30,18 @@ size_t kf_kv_block_bytes(const kf_device *d, const kf_kv_shape *shape) {
     return 2 * shape->n_layers * block_layer_bytes(d, shape);
 }
 
+static kf_status make_tables(kf_kv_cache *c) {
+    c->free_blocks = calloc(c->shape.n_blocks, sizeof *c->free_blocks);
+    c->tables = calloc(c->shape.n_slots, c->max_blocks * sizeof *c->tables);
+    c->n_blocks = calloc(c->shape.n_slots, sizeof *c->n_blocks);
+    if (!c->free_blocks || !c->tables || !c->n_blocks)
+        return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for the tables of %zu blocks", c->shape.n_blocks);
+    c->n_free = c->shape.n_blocks;
+    for (size_t i = 0; i < c->n_free; i++) /* block 0 is given out first */
+        c->free_blocks[i] = (int32_t)(c->n_free - 1 - i);
+    return KF_OK;
+}
+
 kf_status kf_kv_cache_new(kf_device *d, const kf_kv_shape *shape, kf_kv_cache **out) {
     KF_REQUIRE(shape->n_blocks > 0 && shape->n_slots > 0 && shape->max_seqlen > 0);
     kf_kv_cache *c = calloc(1, sizeof *c);
@@ -38,22 +50,12 @@ kf_status kf_kv_cache_new(kf_device *d, const kf_kv_shape *shape, kf_kv_cache **
     c->shape = *shape;
     c->max_blocks = blocks_of(shape->max_seqlen);
     c->layer_bytes = shape->n_blocks * block_layer_bytes(d, shape);
-    c->free_blocks = calloc(shape->n_blocks, sizeof *c->free_blocks);
-    c->tables = calloc(shape->n_slots, c->max_blocks * sizeof *c->tables);
-    c->n_blocks = calloc(shape->n_slots, sizeof *c->n_blocks);
-    kf_status s = KF_OK;
-    if (!c->free_blocks || !c->tables || !c->n_blocks)
-        s = KF_FAIL(KF_ERR_NO_MEMORY, "no memory for the tables of %zu blocks", shape->n_blocks);
-    void *data = NULL;
-    KF_STEP(s, kf_device_alloc(d, 2 * shape->n_layers * c->layer_bytes, "kv_cache", &data));
+    kf_status s = kf_device_alloc(d, kf_kv_cache_bytes(c), "kv_cache", &c->data);
+    KF_STEP(s, make_tables(c));
     if (s != KF_OK) {
         kf_kv_cache_free(c);
         return s;
     }
-    c->data = data;
-    c->n_free = shape->n_blocks;
-    for (size_t i = 0; i < c->n_free; i++) /* block 0 is given out first */
-        c->free_blocks[i] = (int32_t)(c->n_free - 1 - i);
     *out = c;
     return KF_OK;
 }
@@ -95,7 +97,7 @@ const int32_t *kf_kv_cache_table(const kf_kv_cache *c, size_t slot) {
 }
 
 kf_kv_layer kf_kv_cache_layer(const kf_kv_cache *c, size_t layer_idx) {
-    char *k = c->data + 2 * layer_idx * c->layer_bytes;
+    char *k = (char *)c->data + 2 * layer_idx * c->layer_bytes;
     return (kf_kv_layer){.k = k, .v = k + c->layer_bytes};
 }
 
