@@ -1,0 +1,325 @@
+"""Trains the reply writer and writes the folder decoder/.
+
+    python decoder.py --minutes 10 --out decoder       # --resume goes on from $KEFU_RUN/decoder.pt
+
+A reply must name what the customer named, also products never seen. So the marked entities of a whole conversation are replaced
+together (message, prompt and reply) by thousands of other surfaces, a few of them random characters.
+"""
+import argparse
+import json
+import math
+import random
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+import data as D
+from common import ENTITIES, HERE, INTENTS, RUN, SENTIMENTS, Marked, Turn, write_json
+from lexicon import Surfaces, load
+
+BOS, USER, ASSISTANT, END = "<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>"
+INTENT = {i: f"<|intent:{i}|>" for i in INTENTS}
+SENTIMENT = {s: f"<|sentiment:{s}|>" for s in SENTIMENTS}
+ENTITY = {e: f"<|entity:{e}|>" for e in ENTITIES}
+SPECIALS = [BOS, USER, ASSISTANT, END, *INTENT.values(), *SENTIMENT.values(), *ENTITY.values()]
+# one token at most a Han character, a digit or a mark, so a copied surface is cut as it was where it came from
+PATTERN = r"\p{Han}|(?:(?!\p{Han})\p{L})+|\p{N}|[^\s\p{L}\p{N}]|\s+"
+VOCAB = 4096
+MAX_ENTITIES = 8
+HISTORY = 2
+
+
+def make_tokenizer(texts):
+    t = Tokenizer(models.BPE())
+    t.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(PATTERN), behavior="isolated", invert=False),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    t.decoder = decoders.ByteLevel()
+    t.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=SPECIALS, show_progress=False, max_token_length=12,
+                                                     initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    return t
+
+
+def prompt_json():
+    return {
+        "format": 1,
+        "bos": BOS, "user": USER, "assistant": ASSISTANT, "end": END,
+        "intent": INTENT, "sentiment": SENTIMENT, "entity": ENTITY,
+        "earlier_turn": ["user", "text", "assistant", "reply", "end"],
+        "present_turn": ["user", "text", "intent", "sentiment", "entities", "assistant"],
+        "order": ["bos", "earlier_turns", "present_turn"],
+        "entities": "each entity of the present message in the order of the text: its token, then its surface",
+        "max_history_turns": HISTORY, "max_entities": MAX_ENTITIES,
+        "stop": [END],
+        "plain_text_is_never_parsed_for_special_tokens": True,
+    }
+
+
+class Prompt:
+    """The ids of a prompt. Plain text is encoded apart from the special tokens, so it can never hold one."""
+
+    def __init__(self, tok):
+        self.tok = tok
+        self.id = {s: tok.token_to_id(s) for s in SPECIALS}
+        self.cache = {}
+
+    def text(self, s):
+        if s not in self.cache:
+            if len(self.cache) > 300000:
+                self.cache.clear()
+            # a special token's text inside a message is cut as plain text: it is encoded in two halves
+            parts = s.split("<|")
+            ids = self.tok.encode(parts[0], add_special_tokens=False).ids
+            for p in parts[1:]:
+                ids = ids + self.tok.encode("<", add_special_tokens=False).ids + self.tok.encode("|" + p, add_special_tokens=False).ids
+            self.cache[s] = ids
+        return self.cache[s]
+
+    def build(self, earlier, message, intent, sentiment, surfaces):
+        ids = [self.id[BOS]]
+        for text, reply in earlier[-HISTORY:]:
+            ids += [self.id[USER], *self.text(text), self.id[ASSISTANT], *self.text(reply), self.id[END]]
+        ids += [self.id[USER], *self.text(message), self.id[INTENT[intent]], self.id[SENTIMENT[sentiment]]]
+        for kind, s in surfaces[:MAX_ENTITIES]:
+            ids += [self.id[ENTITY[kind]], *self.text(s)]
+        return ids + [self.id[ASSISTANT]]
+
+
+def replaced(m, mapping):
+    """A marked text with its surfaces replaced; unmarked mentions of a replaced surface follow."""
+    out, spans, at, n = [], [], 0, 0
+    plain = sorted(((s, v) for (k, s), v in mapping.items() if len(s) >= 2 and s != v), key=lambda x: -len(x[0]))
+
+    def follow(s):
+        for old, new in plain:
+            if old in s:
+                s = s.replace(old, new)
+        return s
+    for kind, a, b in sorted(m.spans, key=lambda x: x[1]):
+        p = follow(m.text[at:a])
+        out.append(p)
+        n += len(p)
+        s = mapping.get((kind, m.text[a:b]), mapping.get(("*", m.text[a:b]), m.text[a:b]))
+        out.append(s)
+        spans.append((kind, n, n + len(s)))
+        n += len(s)
+        at = b
+    out.append(follow(m.text[at:]))
+    return Marked("".join(out), spans)
+
+
+def vary(turns, surfaces, rng, p):
+    mapping = {}
+    if rng.random() < p:
+        for t in turns:
+            for kind, s in t.message.surfaces():
+                if (kind, s) not in mapping and rng.random() < 0.9:
+                    mapping[kind, s] = surfaces.draw(kind, s)
+                    mapping.setdefault(("*", s), mapping[kind, s])
+    if not mapping:
+        return turns
+    return [Turn(t.intent, t.sentiment, replaced(t.message, mapping), t.also, replaced(t.reply, mapping) if t.reply else None) for t in turns]
+
+
+def samples(conv, prompt, surfaces, rng, p_vary, p_noise=0.12):
+    out = []
+    for _, turns in conv:
+        turns = vary(turns, surfaces, rng, p_vary)
+        earlier = []
+        for t in turns:
+            if not t.reply:
+                break
+            if len(t.reply.text) <= 60:
+                text, spans = D.noise(t.message.text, t.message.spans, rng) if rng.random() < 0.3 else (t.message.text, t.message.spans)
+                if not text.strip():
+                    text, spans = t.message.text, t.message.spans
+                ents = [(k, text[a:b]) for k, a, b in sorted(spans, key=lambda x: x[1])]
+                u = rng.random()
+                if u < p_noise / 2:
+                    ents = []  # the encoder may miss some
+                elif u < p_noise:
+                    ents = [e for e in ents if rng.random() < 0.6]
+                intent = t.intent
+                if t.also and rng.random() < 0.4:
+                    intent = rng.choice(t.also)
+                elif rng.random() < 0.03:
+                    intent = rng.choice(INTENTS)
+                sentiment = t.sentiment if rng.random() < 0.95 else rng.choice(SENTIMENTS)
+                ids = prompt.build(earlier, text, intent, sentiment, ents)
+                reply = prompt.text(t.reply.text) + [prompt.id[END]]
+                out.append((ids, reply))
+            earlier = earlier + [(t.message.text, t.reply.text)]
+    return out
+
+
+def collate(batch):
+    n = max(len(a) + len(b) for a, b in batch)
+    x, y = torch.zeros(len(batch), n, dtype=torch.long), torch.full((len(batch), n), -100)
+    for r, (a, b) in enumerate(batch):
+        x[r, :len(a) + len(b)] = torch.tensor(a + b)
+        y[r, len(a):len(a) + len(b)] = torch.tensor(b)
+    return x, y
+
+
+def grouped(items, tokens, rng):
+    items = sorted(items, key=lambda s: len(s[0]) + len(s[1]) + rng.random() * 8)
+    out, cur = [], []
+    for s in items:
+        if cur and (len(cur) + 1) * (len(s[0]) + len(s[1])) > tokens:
+            out.append(cur)
+            cur = []
+        cur.append(s)
+    out.append(cur)
+    rng.shuffle(out)
+    return out
+
+
+def plain_batches(prompt, tokens, rng):
+    """Reviews and our own messages as plain text: what Chinese looks like."""
+    lines = [l for l in (RUN / "corpus.txt").read_text(encoding="utf-8").splitlines() if 6 <= len(l) <= 72]
+    while True:
+        rng.shuffle(lines)
+        for k in range(0, len(lines), 8192):
+            yield from grouped([([prompt.id[BOS]], prompt.tok.encode(l).ids + [prompt.id[END]]) for l in lines[k:k + 8192] if "<|" not in l], tokens, rng)
+
+
+def build_model(tok):
+    cfg = Qwen3Config(vocab_size=tok.get_vocab_size(), hidden_size=256, intermediate_size=480, num_hidden_layers=5, num_attention_heads=8, num_key_value_heads=4,
+                      head_dim=32, max_position_embeddings=512, tie_word_embeddings=True, rope_theta=10000.0, rms_norm_eps=1e-6, attention_dropout=0.0,
+                      bos_token_id=tok.token_to_id(BOS), eos_token_id=tok.token_to_id(END), use_cache=True)
+    cfg._attn_implementation = "eager"
+    return Qwen3ForCausalLM(cfg)
+
+
+def step_loss(model, batch):
+    x, y = collate(batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        h = model.model(x, use_cache=False).last_hidden_state
+        on = y[:, 1:] >= 0
+        logits = model.lm_head(h[:, :-1][on])
+    return F.cross_entropy(logits.float(), y[:, 1:][on])
+
+
+@torch.no_grad()
+def greedy(model, prompt, ids, limit=70):
+    """The reply's text, with the cache."""
+    model.eval()
+    past, out, x = None, [], torch.tensor([ids])
+    while len(out) < limit:
+        r = model(x, past_key_values=past, use_cache=True)
+        past = r.past_key_values
+        n = int(r.logits[0, -1].argmax())
+        if n == prompt.id[END]:
+            break
+        out.append(n)
+        x = torch.tensor([[n]])
+    return prompt.tok.decode(out, skip_special_tokens=False)
+
+
+def export(model, tok, out):
+    import copy
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    m = copy.deepcopy(model).to(torch.bfloat16)
+    m.config.torch_dtype = torch.bfloat16
+    m.generation_config = GenerationConfig(bos_token_id=tok.token_to_id(BOS), eos_token_id=tok.token_to_id(END), pad_token_id=tok.token_to_id(BOS), do_sample=False, max_new_tokens=64)
+    m.save_pretrained(out, safe_serialization=True)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=BOS, eos_token=END, pad_token=BOS, clean_up_tokenization_spaces=False, model_max_length=512)
+    fast.save_pretrained(out)
+    (out / "special_tokens_map.json").unlink(missing_ok=True)
+    (out / "model.safetensors").chmod(0o644)
+    write_json(out / "prompt.json", prompt_json())
+    print(f"written to {out}: {sum(p.numel() for p in model.parameters())} parameters")
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--minutes", type=float, default=10)
+    ap.add_argument("--lr", type=float, default=2e-3)
+    ap.add_argument("--tokens", type=int, default=4096)
+    ap.add_argument("--plain", type=float, default=0.35, help="share of plain-text steps at the start; it falls to nothing at two thirds")
+    ap.add_argument("--out", default=str(HERE / "decoder"))
+    ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--resume", action="store_true")
+    ap.add_argument("--all", action="store_true")
+    ap.add_argument("--seed", type=int, default=5)
+    a = ap.parse_args()
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(a.seed)
+    rng = random.Random(a.seed)
+    conv = D.conversations()
+    val = [c for c in conv if D.held_back(c[0])]
+    train = conv if a.all else [c for c in conv if not D.held_back(c[0])]
+    surfaces = Surfaces(rng)
+    path = RUN / "decoder-tokenizer.json"
+    if not path.exists():
+        own = [x.text for _, turns in conv for t in turns for x in (t.message, t.reply) if x]
+        lines = (RUN / "corpus.txt").read_text(encoding="utf-8").splitlines()
+        lex = load()
+        make_tokenizer(own * 30 + lines[:60000] + lex["product"] * 3).save(str(path))
+    tok = Tokenizer.from_file(str(path))
+    prompt = Prompt(tok)
+    model = build_model(tok)
+    n = sum(p.numel() for p in model.parameters())
+    print(tok.get_vocab_size(), "tokens", n, "parameters", len(train), "conversations")
+    assert n <= 4_000_000
+    decay = [p for p in model.parameters() if p.ndim == 2]
+    rest = [p for p in model.parameters() if p.ndim != 2]
+    opt = torch.optim.AdamW([dict(params=decay, weight_decay=0.1), dict(params=rest, weight_decay=0.0)], lr=a.lr, betas=(0.9, 0.98))
+    ck, spent, step = RUN / "decoder.pt", 0.0, 0
+    if a.resume and ck.exists():
+        s = torch.load(ck)
+        model.load_state_dict(s["model"]), opt.load_state_dict(s["opt"])
+        spent, step = s["spent"], s["step"]
+
+    def talk():
+        while True:
+            items = samples(train, prompt, surfaces, rng, 0.75)
+            yield from grouped(items, a.tokens, rng)
+    talks, plain = talk(), plain_batches(prompt, a.tokens, rng)
+    val_items = samples(val, prompt, surfaces, random.Random(1), 0.0, 0.0)
+    val_new = samples(val, prompt, surfaces, random.Random(1), 1.0, 0.0)
+    start, log, last = time.time() - spent * 60, {"talk": [], "plain": []}, time.time()
+
+    def check():
+        model.eval()
+        with torch.no_grad():
+            v = [sum(float(step_loss(model, b)) * len(b) for b in grouped(it, 4096, random.Random(0))) / len(it) for it in (val_items, val_new) if it]
+        print("     validation", [round(x, 4) for x in v], flush=True)
+        for _, turns in rng.sample(val, min(3, len(val))):
+            t = vary(turns, surfaces, rng, 0.7)[0]
+            print("       ", t.message.text, "→", greedy(model, prompt, prompt.build([], t.message.text, t.intent, t.sentiment, t.message.surfaces())), flush=True)
+        torch.save(dict(model=model.state_dict(), opt=opt.state_dict(), spent=(time.time() - start) / 60, step=step), ck)
+        model.train()
+    model.train()
+    while True:
+        at = (time.time() - start) / 60
+        if at > a.minutes:
+            break
+        f = at / a.minutes
+        for g in opt.param_groups:
+            g["lr"] = a.lr * min(1, (step + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * f)))
+        kind = "plain" if rng.random() < a.plain * max(0, 1 - 1.5 * f) else "talk"
+        loss = step_loss(model, next(plain if kind == "plain" else talks))
+        opt.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        opt.step()
+        step += 1
+        log[kind].append(float(loss.detach()))
+        if step % 100 == 0:
+            print(f"{at:6.2f} min step {step} " + " ".join(f"{k} {sum(v) / len(v):.3f}" for k, v in log.items() if v), flush=True)
+            log = {"talk": [], "plain": []}
+        if time.time() - last > 150:
+            check()
+            last = time.time()
+    check()
+    export(model, tok, a.out)
+
+
+if __name__ == "__main__":
+    main()
