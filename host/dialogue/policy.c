@@ -1,0 +1,214 @@
+/* The policy of policy.h. */
+#include "dialogue/policy.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "text/utf8.h"
+
+static const char first_mark[] = "{first}", second_mark[] = "{second}";
+
+/* ---- deciding ---- */
+
+static const kf_policy_intent *intent_of(const kf_policy *p, const char *label) {
+    for (size_t i = 0; i < p->n_intents; i++)
+        if (!strcmp(p->intents[i].label, label)) return &p->intents[i];
+    return NULL;
+}
+
+static const char *title_of(const kf_policy *p, const char *label) {
+    const kf_policy_intent *intent = intent_of(p, label);
+    return intent ? intent->title : NULL;
+}
+
+static bool contains(kf_str text, const char *word) {
+    return memmem(text.s, text.n, word, strlen(word)) != NULL;
+}
+
+static bool called_by_name(const kf_policy *p, kf_str text) {
+    for (size_t i = 0; i < p->n_bot_names; i++)
+        if (contains(text, p->bot_names[i])) return true;
+    return false;
+}
+
+/* The bot's last turn was a question back: it begins and ends as the policy's words do. */
+static bool asked_before(const kf_policy *p, const kf_turn *history, size_t n_history) {
+    if (n_history == 0 || history[n_history - 1].role != KF_ROLE_ASSISTANT || !p->ask_back) return false;
+    kf_str t = history[n_history - 1].text;
+    size_t head = (size_t)(strstr(p->ask_back, first_mark) - p->ask_back);
+    const char *tail = strstr(p->ask_back, second_mark) + strlen(second_mark);
+    size_t n_tail = strlen(tail);
+    return t.n >= head + n_tail && !memcmp(t.s, p->ask_back, head) && !memcmp(t.s + t.n - n_tail, tail, n_tail);
+}
+
+void kf_policy_decide(const kf_policy *p, const kf_policy_in *in, kf_decision *out) {
+    *out = (kf_decision){.move = KF_MOVE_WRITE};
+    if (in->n_history && in->history[in->n_history - 1].role == KF_ROLE_AGENT && !called_by_name(p, in->text)) {
+        *out = (kf_decision){.move = KF_MOVE_SILENT, .handoff = "agent_has_it"};
+        return;
+    }
+    if (!in->can_write) {
+        *out = (kf_decision){.move = KF_MOVE_SILENT, .handoff = "no_decoder"};
+        return;
+    }
+    const kf_understanding *u = in->understood;
+    if (!u || u->n_intents == 0) return;
+    const kf_policy_intent *first = intent_of(p, u->intents[0].label);
+    if (first && first->handoff && (double)u->intents[0].score >= p->handoff_from) {
+        out->handoff = first->handoff;
+        return;
+    }
+    if ((double)u->confidence >= p->ask_back_below) return;
+    if (asked_before(p, in->history, in->n_history)) {
+        out->handoff = "low_confidence";
+    } else {
+        out->move = KF_MOVE_ASK_BACK;
+    }
+}
+
+/* ---- the question back ---- */
+
+static void put(char *out, size_t *n, const char *text, size_t n_bytes) {
+    memcpy(out + *n, text, n_bytes);
+    *n += n_bytes;
+}
+
+bool kf_policy_question(const kf_policy *p, const kf_understanding *u, kf_arena *arena, kf_str *out) {
+    if (!p->ask_back || !u || u->n_intents < 2) return false;
+    const char *first = title_of(p, u->intents[0].label), *second = title_of(p, u->intents[1].label);
+    if (!first || !second) return false;
+    const char *at_first = strstr(p->ask_back, first_mark), *at_second = strstr(p->ask_back, second_mark);
+    char *text = kf_arena_alloc(arena, strlen(p->ask_back) + strlen(first) + strlen(second) + 1);
+    if (!text) return false;
+    size_t n = 0;
+    const char *between = at_first + strlen(first_mark), *after = at_second + strlen(second_mark);
+    put(text, &n, p->ask_back, (size_t)(at_first - p->ask_back));
+    put(text, &n, first, strlen(first));
+    put(text, &n, between, (size_t)(at_second - between));
+    put(text, &n, second, strlen(second));
+    put(text, &n, after, strlen(after));
+    text[n] = 0;
+    *out = (kf_str){.s = text, .n = n};
+    return true;
+}
+
+bool kf_policy_reply_ok(kf_str text) {
+    if (!kf_utf8_valid(text.s, text.n, NULL)) return false;
+    if (contains(text, "<|") && contains(text, "|>")) return false;
+    for (size_t at = 0; at < text.n;) {
+        uint32_t cp = kf_utf8_next(text.s, &at);
+        if (cp > ' ' && cp != 0x3000 && cp != 0xA0 && cp != 0xFFFD) return true;
+    }
+    return false;
+}
+
+/* ---- loading ---- */
+
+static const char *known_reason(const char *name) {
+    static const char *const reasons[] = {"asked", "complaint", "low_confidence", "other"};
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
+        if (!strcmp(name, reasons[i])) return reasons[i];
+    return NULL;
+}
+
+static kf_status copy_string(const char *path, const char *field, const json_t *v, char **out) {
+    if (!json_is_string(v)) return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be a string", path, field);
+    *out = strdup(json_string_value(v));
+    return *out ? KF_OK : KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for %s", path, field);
+}
+
+static kf_status add_intent(kf_policy *p, const char *path, const char *label, const json_t *v) {
+    if (p->n_intents == KF_POLICY_MAX_INTENTS)
+        return KF_FAIL(KF_ERR_TOO_LARGE, "%s: more than %d intents", path, KF_POLICY_MAX_INTENTS);
+    kf_policy_intent *intent = &p->intents[p->n_intents++];
+    *intent = (kf_policy_intent){.label = strdup(label)};
+    if (!intent->label) return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for an intent", path);
+    const json_t *title = json_object_get(v, "title"), *handoff = json_object_get(v, "handoff");
+    if (title) KF_TRY(copy_string(path, "an intent's title", title, &intent->title));
+    if (!handoff) return KF_OK;
+    intent->handoff = json_is_string(handoff) ? known_reason(json_string_value(handoff)) : NULL;
+    if (!intent->handoff)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: handoff of %s must be asked, complaint, low_confidence or other", path,
+                       label);
+    return KF_OK;
+}
+
+static kf_status read_number(const char *path, const json_t *root, const char *field, double *out) {
+    const json_t *v = json_object_get(root, field);
+    if (!v) return KF_OK;
+    double x = json_number_value(v);
+    if (!json_is_number(v) || !(x >= 0 && x <= 1))
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be a number from 0 to 1", path, field);
+    *out = x;
+    return KF_OK;
+}
+
+static kf_status read_question(kf_policy *p, const char *path, const json_t *root) {
+    const json_t *v = json_object_get(root, "ask_back");
+    if (!v) return KF_OK;
+    KF_TRY(copy_string(path, "ask_back", v, &p->ask_back));
+    const char *first = strstr(p->ask_back, first_mark), *second = strstr(p->ask_back, second_mark);
+    if (!first || !second || second < first)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: ask_back must hold %s and after it %s", path, first_mark, second_mark);
+    return KF_OK;
+}
+
+static kf_status read_policy(kf_policy *p, const char *path, json_t *root) {
+    if (!json_is_object(root)) return KF_FAIL(KF_ERR_CORRUPT, "%s: not a JSON object", path);
+    KF_TRY(read_number(path, root, "ask_back_below", &p->ask_back_below));
+    KF_TRY(read_number(path, root, "handoff_from", &p->handoff_from));
+    KF_TRY(read_question(p, path, root));
+    size_t i;
+    json_t *v;
+    json_array_foreach(json_object_get(root, "bot_names"), i, v) {
+        if (i == KF_POLICY_MAX_NAMES)
+            return KF_FAIL(KF_ERR_TOO_LARGE, "%s: more than %d bot_names", path, KF_POLICY_MAX_NAMES);
+        KF_TRY(copy_string(path, "bot_names", v, &p->bot_names[p->n_bot_names]));
+        p->n_bot_names++;
+    }
+    const char *label;
+    json_object_foreach(json_object_get(root, "intents"), label, v) KF_TRY(add_intent(p, path, label, v));
+    return KF_OK;
+}
+
+static kf_status read_defaults(kf_policy *p, const char *path) {
+    json_t *v = json_pack("{s:s}", "handoff", "asked");
+    kf_status s = add_intent(p, path, "human_agent", v);
+    if (s == KF_OK && v && !json_object_set_new(v, "handoff", json_string("complaint")))
+        s = add_intent(p, path, "complaint", v);
+    json_decref(v);
+    return s;
+}
+
+kf_status kf_policy_load(const char *path, kf_policy *out) {
+    kf_policy p = {.ask_back_below = 0.3, .handoff_from = 0.5};
+    kf_status s;
+    if (access(path, F_OK) != 0 && errno == ENOENT) {
+        s = read_defaults(&p, path);
+    } else {
+        json_error_t err;
+        json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &err);
+        s = root ? read_policy(&p, path, root) : KF_FAIL(KF_ERR_CORRUPT, "%s: line %d: %s", path, err.line, err.text);
+        json_decref(root);
+    }
+    if (s == KF_OK) {
+        *out = p;
+    } else {
+        kf_policy_free(&p);
+    }
+    return s;
+}
+
+void kf_policy_free(kf_policy *p) {
+    for (size_t i = 0; i < p->n_intents; i++) {
+        free(p->intents[i].label);
+        free(p->intents[i].title);
+    }
+    for (size_t i = 0; i < p->n_bot_names; i++)
+        free(p->bot_names[i]);
+    free(p->ask_back);
+    *p = (kf_policy){0};
+}

@@ -1,0 +1,321 @@
+/* Reading prompt.json and laying out the prompt of prompt.h. */
+#include "dialogue/prompt.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MAX_FIELDS = 16 };
+
+typedef enum field { F_USER, F_ASSISTANT, F_END, F_TEXT, F_REPLY, F_INTENT, F_SENTIMENT, F_ENTITIES, N_FIELDS } field;
+static const char *const field_names[N_FIELDS] = {"user",  "assistant", "end",       "text",
+                                                  "reply", "intent",    "sentiment", "entities"};
+
+typedef struct layout {
+    field fields[MAX_FIELDS];
+    size_t n;
+} layout;
+
+/* The tokens of one kind of label, sorted by nothing: there are a few dozen, and few look-ups a request. */
+typedef struct label_tokens {
+    char **labels; /* [n] */
+    int32_t *ids;
+    size_t n;
+} label_tokens;
+
+struct kf_prompt {
+    const kf_tokenizer *tokenizer;
+    int32_t bos; /* -1: none */
+    int32_t marks[F_END + 1];
+    label_tokens intent, sentiment, entity;
+    layout earlier, present;
+    size_t max_turns, max_entities;
+    int32_t stops[KF_PROMPT_MAX_STOPS];
+    size_t n_stops;
+};
+
+bool kf_prompt_is_stop(const kf_prompt *p, int32_t id) {
+    for (size_t i = 0; i < p->n_stops; i++)
+        if (p->stops[i] == id) return true;
+    return false;
+}
+
+/* ---- tokenising ---- */
+
+/* A piece has at least one byte, so a text has at most as many ids as bytes. */
+static kf_status tokenise(const kf_prompt *p, kf_arena *arena, kf_str text, size_t max_ids, kf_ids *out, bool *cut) {
+    size_t cap = text.n < max_ids ? text.n : max_ids;
+    kf_encoding e = {.cap = cap, .ids = kf_arena_alloc(arena, cap * sizeof *e.ids)};
+    if (!e.ids) return KF_FAIL(KF_ERR_NO_MEMORY, "prompt: the job's arena has no room for %zu ids", cap);
+    KF_TRY(kf_tokenizer_encode(p->tokenizer, text.s, text.n, KF_SPECIAL_NONE, &e));
+    *out = (kf_ids){.ids = e.ids, .n = e.n};
+    *cut = e.n_total > e.n;
+    return KF_OK;
+}
+
+/* The newest max_turns pairs of a customer's turn and the answer right after it. Returns how many; at[] has the index
+ * of each pair's first turn, oldest first. */
+static size_t answered_turns(const kf_turn *history, size_t n_history, size_t max_turns, size_t *at) {
+    size_t n = 0;
+    for (size_t i = n_history; i >= 2 && n < max_turns; i--) {
+        if (history[i - 1].role == KF_ROLE_USER || history[i - 2].role != KF_ROLE_USER) continue;
+        at[n++] = i - 2;
+    }
+    for (size_t i = 0; i < n / 2; i++) {
+        size_t t = at[i];
+        at[i] = at[n - 1 - i];
+        at[n - 1 - i] = t;
+    }
+    return n;
+}
+
+kf_status kf_prompt_prepare(const kf_prompt *p, kf_arena *arena, kf_str text, const kf_turn *history, size_t n_history,
+                            size_t max_ids, kf_prompt_texts *out) {
+    bool cut, cut_reply;
+    size_t at[KF_PROMPT_MAX_TURNS], n = answered_turns(history, n_history, p->max_turns, at);
+    out->n_turns = 0;
+    KF_TRY(tokenise(p, arena, text, max_ids, &out->text, &cut));
+    for (size_t i = 0; i < n; i++) {
+        kf_ids said, reply;
+        KF_TRY(tokenise(p, arena, history[at[i]].text, max_ids, &said, &cut));
+        KF_TRY(tokenise(p, arena, history[at[i] + 1].text, max_ids, &reply, &cut_reply));
+        if (cut || cut_reply) {
+            out->n_turns = 0; /* what is older than a turn that cannot stand here makes no sense without it */
+            continue;
+        }
+        out->turns[out->n_turns].text = said;
+        out->turns[out->n_turns++].reply = reply;
+    }
+    return KF_OK;
+}
+
+/* ---- laying out ---- */
+
+typedef struct writer {
+    int32_t *ids; /* [cap] */
+    size_t n, cap;
+    bool full;
+} writer;
+
+static void put_id(writer *w, int32_t id) {
+    if (id < 0) return;
+    if (w->n < w->cap) {
+        w->ids[w->n++] = id;
+    } else {
+        w->full = true;
+    }
+}
+
+static void put_ids(writer *w, kf_ids x) {
+    if (w->cap - w->n < x.n) {
+        w->full = true;
+        return;
+    }
+    if (x.n) memcpy(w->ids + w->n, x.ids, x.n * sizeof *x.ids);
+    w->n += x.n;
+}
+
+static int32_t token_of(const label_tokens *t, const char *label) {
+    for (size_t i = 0; label && i < t->n; i++)
+        if (!strcmp(t->labels[i], label)) return t->ids[i];
+    return -1;
+}
+
+/* Each entity in the order of the text: its token, then its characters. */
+static void put_entities(const kf_prompt *p, writer *w, const kf_understanding *u) {
+    size_t n_put = 0;
+    for (size_t i = 0; i < u->n_entities && n_put < p->max_entities && !w->full; i++) {
+        int32_t id = token_of(&p->entity, u->entities[i].type);
+        if (id < 0) continue;
+        put_id(w, id);
+        kf_encoding e = {.cap = w->cap - w->n, .ids = w->ids + w->n};
+        kf_str text = u->entities[i].text;
+        if (kf_tokenizer_encode(p->tokenizer, text.s, text.n, KF_SPECIAL_NONE, &e) != KF_OK || e.n_total > e.n)
+            w->full = true;
+        else
+            w->n += e.n;
+        n_put++;
+    }
+}
+
+static void put_turn(const kf_prompt *p, writer *w, const layout *l, kf_ids text, kf_ids reply,
+                     const kf_understanding *u) {
+    for (size_t i = 0; i < l->n; i++) {
+        switch (l->fields[i]) {
+        case F_TEXT: put_ids(w, text); break;
+        case F_REPLY: put_ids(w, reply); break;
+        case F_INTENT:
+            if (u && u->n_intents) put_id(w, token_of(&p->intent, u->intents[0].label));
+            break;
+        case F_SENTIMENT:
+            if (u) put_id(w, token_of(&p->sentiment, u->sentiment.label));
+            break;
+        case F_ENTITIES:
+            if (u) put_entities(p, w, u);
+            break;
+        default: put_id(w, p->marks[l->fields[i]]); break;
+        }
+    }
+}
+
+size_t kf_prompt_build(const kf_prompt *p, const kf_prompt_texts *texts, const kf_understanding *u, int32_t *ids,
+                       size_t cap) {
+    for (size_t first = 0; first <= texts->n_turns; first++) {
+        writer w = {.ids = ids, .cap = cap};
+        put_id(&w, p->bos);
+        for (size_t i = first; i < texts->n_turns; i++)
+            put_turn(p, &w, &p->earlier, texts->turns[i].text, texts->turns[i].reply, NULL);
+        put_turn(p, &w, &p->present, texts->text, (kf_ids){0}, u);
+        if (!w.full) return w.n;
+    }
+    return 0;
+}
+
+/* ---- reading prompt.json ---- */
+
+typedef struct source {
+    const char *path;
+    const json_t *root;
+    const kf_tokenizer *tokenizer;
+} source;
+
+static kf_status token_id(const source *in, const char *what, const json_t *v, int32_t *out) {
+    if (!json_is_string(v)) return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be a token", in->path, what);
+    int32_t id = kf_tokenizer_id(in->tokenizer, json_string_value(v));
+    if (id < 0)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: %s is %.40s, which the tokenizer does not have", in->path, what,
+                       json_string_value(v));
+    *out = id;
+    return KF_OK;
+}
+
+static kf_status optional_token(const source *in, const char *name, int32_t *out) {
+    const json_t *v = json_object_get(in->root, name);
+    *out = -1;
+    return v ? token_id(in, name, v, out) : KF_OK;
+}
+
+static kf_status read_labels(const source *in, const char *name, label_tokens *out) {
+    json_t *map = json_object_get(in->root, name), *v;
+    if (!map) return KF_OK;
+    if (!json_is_object(map)) return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be an object", in->path, name);
+    size_t n = json_object_size(map);
+    out->labels = calloc(n + 1, sizeof *out->labels);
+    out->ids = calloc(n + 1, sizeof *out->ids);
+    if (!out->labels || !out->ids) return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for %s", in->path, name);
+    const char *label;
+    json_object_foreach(map, label, v) {
+        KF_TRY(token_id(in, label, v, &out->ids[out->n]));
+        if (!(out->labels[out->n] = strdup(label)))
+            return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for %s", in->path, name);
+        out->n++;
+    }
+    return KF_OK;
+}
+
+static kf_status read_layout(const source *in, const char *name, layout *out) {
+    const json_t *list = json_object_get(in->root, name);
+    if (!json_is_array(list) || json_array_size(list) > MAX_FIELDS)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be a list of at most %d fields", in->path, name, MAX_FIELDS);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *s = json_string_value(json_array_get(list, i));
+        field f = 0;
+        while (f < N_FIELDS && (!s || strcmp(s, field_names[f])))
+            f++;
+        if (f == N_FIELDS)
+            return KF_FAIL(KF_ERR_CORRUPT,
+                           "%s: %s has the field %.40s; there are user, assistant, end, text, reply, "
+                           "intent, sentiment and entities",
+                           in->path, name, s ? s : "(no string)");
+        out->fields[out->n++] = f;
+    }
+    return KF_OK;
+}
+
+static kf_status read_count(const source *in, const char *name, size_t most, size_t *out) {
+    const json_t *v = json_object_get(in->root, name);
+    if (!v) return KF_OK;
+    if (!json_is_integer(v) || json_integer_value(v) < 0)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be a count", in->path, name);
+    json_int_t n = json_integer_value(v);
+    *out = (size_t)n < most ? (size_t)n : most;
+    return KF_OK;
+}
+
+static kf_status read_stops(const source *in, kf_prompt *p) {
+    const json_t *list = json_object_get(in->root, "stop");
+    if (!list) return KF_OK;
+    if (!json_is_array(list) || json_array_size(list) > KF_PROMPT_MAX_STOPS)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: stop must be a list of at most %d tokens", in->path, KF_PROMPT_MAX_STOPS);
+    for (; p->n_stops < json_array_size(list); p->n_stops++)
+        KF_TRY(token_id(in, "stop", json_array_get(list, p->n_stops), &p->stops[p->n_stops]));
+    return KF_OK;
+}
+
+static kf_status read_form(const source *in, kf_prompt *p) {
+    if (!json_is_object(in->root)) return KF_FAIL(KF_ERR_CORRUPT, "%s: not a JSON object", in->path);
+    KF_TRY(optional_token(in, "bos", &p->bos));
+    for (field f = F_USER; f <= F_END; f++)
+        KF_TRY(optional_token(in, field_names[f], &p->marks[f]));
+    KF_TRY(read_labels(in, "intent", &p->intent));
+    KF_TRY(read_labels(in, "sentiment", &p->sentiment));
+    KF_TRY(read_labels(in, "entity", &p->entity));
+    KF_TRY(read_layout(in, "earlier_turn", &p->earlier));
+    KF_TRY(read_layout(in, "present_turn", &p->present));
+    KF_TRY(read_count(in, "max_history_turns", KF_PROMPT_MAX_TURNS, &p->max_turns));
+    KF_TRY(read_count(in, "max_entities", 64, &p->max_entities));
+    return read_stops(in, p);
+}
+
+/* The text alone, after the tokenizer's own first token where it has one. */
+static kf_status plain_form(kf_prompt *p) {
+    int32_t id;
+    kf_encoding e = {.cap = 1, .ids = &id};
+    KF_TRY(kf_tokenizer_encode(p->tokenizer, "", 0, KF_SPECIAL_ADD, &e));
+    p->bos = e.n ? id : -1;
+    p->present = (layout){.fields = {F_TEXT}, .n = 1};
+    return KF_OK;
+}
+
+kf_status kf_prompt_open(const char *dir, const kf_tokenizer *t, kf_prompt **out) {
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/prompt.json", dir) >= (int)sizeof path)
+        return KF_FAIL(KF_ERR_TOO_LARGE, "prompt: the path of the decoder's folder is over %zu bytes", sizeof path);
+    kf_prompt *p = calloc(1, sizeof *p);
+    if (!p) return KF_FAIL(KF_ERR_NO_MEMORY, "prompt: no memory");
+    p->tokenizer = t;
+    kf_status s;
+    if (access(path, F_OK) != 0 && errno == ENOENT) {
+        s = plain_form(p);
+    } else {
+        json_error_t err;
+        json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &err);
+        s = root ? read_form(&(source){.path = path, .root = root, .tokenizer = t}, p)
+                 : KF_FAIL(KF_ERR_CORRUPT, "%s: line %d: %s", path, err.line, err.text);
+        json_decref(root);
+    }
+    if (s == KF_OK) {
+        *out = p;
+    } else {
+        kf_prompt_close(p);
+    }
+    return s;
+}
+
+static void free_labels(label_tokens *t) {
+    for (size_t i = 0; i < t->n; i++)
+        free(t->labels[i]);
+    free(t->labels);
+    free(t->ids);
+}
+
+void kf_prompt_close(kf_prompt *p) {
+    if (!p) return;
+    free_labels(&p->intent);
+    free_labels(&p->sentiment);
+    free_labels(&p->entity);
+    free(p);
+}

@@ -1,0 +1,60 @@
+/* The decoder's prompt: the conversation and what was understood of it as ids, in the form that the decoder was trained
+ * on. The form is data, DIR/prompt.json beside the checkpoint:
+ *
+ *     {"bos": "<|endoftext|>", "user": "<|user|>", "assistant": "<|assistant|>", "end": "<|end|>",
+ *      "intent": {"purchase": "<|intent:purchase|>", …}, "sentiment": {…}, "entity": {…},
+ *      "earlier_turn": ["user", "text", "assistant", "reply", "end"],
+ *      "present_turn": ["user", "text", "intent", "sentiment", "entities", "assistant"],
+ *      "max_history_turns": 2, "max_entities": 8, "stop": ["<|end|>"]}
+ *
+ * Control tokens come from this file only: customers' words are tokenised apart, with KF_SPECIAL_NONE, so no text can
+ * yield one. A label without a token is left out. Without the file the prompt is the text alone.
+ *
+ * Two steps, for two threads: `prepare` tokenises the texts, which is nearly all of the work, on the I/O thread;
+ * `build` lays ids end to end on the device thread and tokenises only the entities' few characters, which are known
+ * no earlier. Neither allocates outside the arena. A prompt form is read-only after opening.
+ */
+#ifndef KF_DIALOGUE_PROMPT_H
+#define KF_DIALOGUE_PROMPT_H
+
+#include "base/arena.h"
+#include "base/status.h"
+#include "dialogue/conversation.h"
+#include "text/tokenizer.h"
+
+enum { KF_PROMPT_MAX_TURNS = 16, KF_PROMPT_MAX_STOPS = 8 };
+
+typedef struct kf_prompt kf_prompt;
+
+/* t outlives the prompt. KF_ERR_CORRUPT names the field, or the token that the tokenizer does not have;
+ * KF_ERR_NO_MEMORY; KF_ERR_IO. */
+kf_status kf_prompt_open(const char *dir, const kf_tokenizer *t, kf_prompt **out);
+void kf_prompt_close(kf_prompt *p);
+
+/* A token after which the reply is over; the checkpoint's own end tokens are the caller's to know. */
+bool kf_prompt_is_stop(const kf_prompt *p, int32_t id);
+
+typedef struct kf_ids {
+    const int32_t *ids;
+    size_t n;
+} kf_ids;
+
+typedef struct kf_prompt_texts {
+    kf_ids text;
+    struct {
+        kf_ids text, reply;
+    } turns[KF_PROMPT_MAX_TURNS]; /* oldest first: what the customer said and what was answered */
+    size_t n_turns;
+} kf_prompt_texts;
+
+/* Tokenises the text and the last answered turns of the history into the arena. A text of more than max_ids ids is cut
+ * there (and will not fit later); such a turn ends the history. KF_ERR_NO_MEMORY: the arena is full; KF_ERR_INVALID. */
+kf_status kf_prompt_prepare(const kf_prompt *p, kf_arena *arena, kf_str text, const kf_turn *history, size_t n_history,
+                            size_t max_ids, kf_prompt_texts *out);
+
+/* Writes the prompt to ids[cap] and returns its length; the oldest turns give way where it would be too long. 0: not
+ * even the text alone fits. u may be NULL. */
+size_t kf_prompt_build(const kf_prompt *p, const kf_prompt_texts *texts, const kf_understanding *u, int32_t *ids,
+                       size_t cap);
+
+#endif
