@@ -44,6 +44,8 @@ static const struct metric {
     [KF_M_OLDEST_AGE] = {"kefu_oldest_request_age_seconds", GAUGE, "Age of the oldest request in hand."},
     [KF_M_DEVICE_AGE] = {"kefu_device_idle_age_seconds", GAUGE, "Time since the device last finished something."},
     [KF_M_RETRY_AFTER] = {"kefu_retry_after_seconds", GAUGE, "What a refused client is told to wait."},
+    [KF_M_INTER_TOKEN_MAX] = {"kefu_inter_token_latency_max_seconds", GAUGE,
+                              "Longest gap between two tokens of one sequence since the start."},
     [KF_M_MEMORY] = {"kefu_memory_bytes", GAUGE, "The ledger: memory taken at start.", "part", memory_names},
     [KF_M_REQUESTS] = {"kefu_requests_total", COUNTER, "Final replies by status code.", "code", code_names},
     [KF_M_RECEIVED] = {"kefu_received_total", COUNTER, "Messages received."},

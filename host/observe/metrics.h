@@ -22,6 +22,7 @@ typedef enum kf_metric {
     KF_M_OLDEST_AGE,
     KF_M_DEVICE_AGE,
     KF_M_RETRY_AFTER,
+    KF_M_INTER_TOKEN_MAX,
     KF_M_MEMORY, /* by part of the ledger: kf_memory_label */
     /* counters */
     KF_M_REQUESTS, /* by code: kf_metric_code_label */

@@ -1,0 +1,595 @@
+/* The device thread: take jobs, plan a run, enqueue it, apply the results of the run before. It owns the device, the
+ * plan and every job between submit and its end. After its start it allocates nothing and holds no lock over a pass.
+ *
+ * Depth one: run n + 1 is enqueued before n's results are read, so the device never waits for the host; where n is
+ * already done when n + 1 is to be planned (always so on the CPU), its results come first and nothing is planned in
+ * vain. Results of a job that has ended meanwhile fall on nobody: a run notes each job's epoch.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "observe/metrics.h"
+#include "serve/server_internal.h"
+
+#define PROBE_NS INT64_C(2000000000)
+#define GAUGES_NS INT64_C(20000000)
+
+/* A job as a run knows it. */
+typedef struct job_ref {
+    uint32_t idx;
+    uint64_t epoch;
+} job_ref;
+
+/* An encoder pass under way or finished but not read. */
+typedef struct pass {
+    kf_bert_pass *pass;
+    job_ref *jobs;       /* [encode_max_seqs] */
+    int32_t *cu_seqlens; /* [encode_max_seqs + 1] */
+    size_t n;
+    bool live; /* its begin succeeded */
+} pass;
+
+/* A run on the device. */
+typedef struct flight {
+    bool busy;
+    pass *finished; /* the pass whose results it brings; NULL: none */
+    kf_decoder_step *step;
+    kf_plan_row *rows; /* [max_running] of the step */
+    uint64_t *epochs;  /* [max_running] */
+    size_t n_rows;
+    int64_t begin_ns;
+} flight;
+
+struct kf_loop {
+    kf_server *s;
+    kf_writer writer;
+    kf_plan plan;
+    kf_run run;
+    pass passes[2];
+    size_t pass_now; /* index of the pass that layers are enqueued for */
+    flight flights[2];
+    size_t now; /* index of the flight to fill next; the other one may be on the device */
+
+    int32_t *encode_ids;  /* [encode_max_tokens] */
+    kf_decoder_seq *seqs; /* [max_running] */
+
+    uint32_t *active; /* [n_jobs] job_idx of every job in hand here, in no order */
+    size_t n_active;
+    unsigned n_cancels;
+    bool failed; /* the device: sticky */
+
+    void *probe_memory;
+    kf_event *probe;
+    int64_t probed_ns, gauges_ns;
+    int64_t busy_ns, last_run_ns; /* for the rate: time in which the worker was full, jobs ended in it */
+    double n_ended;
+    int64_t longest_gap_ns;
+};
+
+static kf_job_impl *job_at(struct kf_loop *l, uint32_t idx) {
+    return &l->s->jobs[idx];
+}
+
+static void moved(struct kf_loop *l, int64_t now_ns) {
+    atomic_store_explicit(&l->s->gauges.device_moved_ns, now_ns, memory_order_relaxed);
+}
+
+/* ---- ending jobs ---- */
+
+static void drop_active(struct kf_loop *l, kf_job_impl *j) {
+    uint32_t last = l->active[--l->n_active];
+    l->active[j->active_idx] = last;
+    job_at(l, last)->active_idx = j->active_idx;
+}
+
+/* Its slot, blocks and place are free, results still on the device are nobody's, the answer is on its way. */
+static void leave(struct kf_loop *l, kf_job_impl *j) {
+    int32_t slot = kf_plan_remove(&l->plan, j->idx);
+    if (slot >= 0) kf_kv_cache_release(l->s->models.kv, (size_t)slot);
+    drop_active(l, j);
+    j->epoch++;
+    l->n_ended++;
+    kf_metric_observe(KF_M_E2E, kf_clock_now_ns() - j->job.origin.received_ns);
+    kf_metric_add_label(KF_M_REQUESTS, kf_metric_code_label((int)j->final.code), 1);
+    kf_job_end(j, &l->s->outbox);
+}
+
+static void fill_usage(kf_job_impl *j) {
+    const kf_job_times *t = &j->times;
+    kf_usage *u = &j->final.usage;
+    int64_t begun = t->encode_ns ? t->encode_ns : kf_clock_now_ns();
+    u->prompt_tokens = (uint32_t)j->n_prompt;
+    u->completion_tokens = (uint32_t)j->n_written;
+    u->queue_us = (begun - j->job.origin.received_ns) / 1000;
+    if (t->encoded_ns) u->encode_us = (t->encoded_ns - t->encode_ns) / 1000;
+    if (t->first_token_ns) u->prefill_us = (t->first_token_ns - t->prefill_ns) / 1000;
+    if (t->first_token_ns) u->decode_us = (t->last_token_ns - t->first_token_ns) / 1000;
+}
+
+/* Ended without an answer. text is a constant. */
+static void end_refused(struct kf_loop *l, kf_job_impl *j, kf_code code, const char *text, int64_t retry_after_ms) {
+    fill_usage(j);
+    kf_job_set_refusal(j, code, text, retry_after_ms);
+    leave(l, j);
+}
+
+static unsigned handoff_label(const char *reason) {
+    if (!strcmp(reason, "asked")) return KF_HO_ASKED;
+    if (!strcmp(reason, "complaint")) return KF_HO_COMPLAINT;
+    return !strcmp(reason, "low_confidence") ? KF_HO_LOW_CONFIDENCE : KF_HO_OTHER;
+}
+
+static unsigned finished_label(kf_finish finish) {
+    switch (finish) {
+    case KF_FINISH_LENGTH: return KF_FIN_LENGTH;
+    case KF_FINISH_CANCELLED: return KF_FIN_CANCELLED;
+    case KF_FINISH_FAILED: return KF_FIN_FAILED;
+    default: return KF_FIN_STOP;
+    }
+}
+
+/* Ended as the dialogue says. */
+static void end_answered(struct kf_loop *l, kf_job_impl *j) {
+    const kf_dialogue *d = &j->dialogue;
+    fill_usage(j);
+    j->final = (kf_response){
+        .message = {.s = ""},
+        .has_understanding = true,
+        .understanding = j->understanding,
+        .reply = {.text = d->reply, .finish = d->finish, .logprobs = j->logprobs},
+        .handoff = d->handoff,
+        .usage = j->final.usage,
+        .model = j->final.model,
+    };
+    if (j->logprobs) j->final.reply.n_logprobs = j->n_written;
+    if (d->reply.s != j->reply) j->n_reply = j->n_published; /* what was written is not sent */
+    if (d->handoff.wanted) kf_metric_add_label(KF_M_HANDOFFS, handoff_label(d->handoff.reason), 1);
+    if (j->job.request.want == KF_WANT_REPLY) kf_metric_add_label(KF_M_FINISHED, finished_label(d->finish), 1);
+    leave(l, j);
+}
+
+static void end_all(struct kf_loop *l, const char *text) {
+    while (l->n_active)
+        end_refused(l, job_at(l, l->active[l->n_active - 1]), KF_CODE_UNAVAILABLE, text, 1000);
+}
+
+/* ---- the dialogue's wants ---- */
+
+/* The prompt takes what the reply leaves of the sequence; a short reply rather than none. */
+static bool begin_reply(struct kf_loop *l, kf_job_impl *j) {
+    size_t n = kf_prompt_build(l->s->models.prompt, &j->texts, &j->understanding, j->ids, j->max_ids - j->max_new);
+    if (n == 0) n = kf_prompt_build(l->s->models.prompt, &j->texts, &j->understanding, j->ids, j->max_ids - 1);
+    if (n == 0) return false;
+    j->n_prompt = n;
+    if (j->max_new > j->max_ids - n) j->max_new = j->max_ids - n;
+    kf_metric_add(KF_M_PROMPT_TOKENS, n);
+    kf_plan_decode(&l->plan, j->idx, n, j->max_new);
+    return true;
+}
+
+static void step_dialogue(struct kf_loop *l, kf_job_impl *j, const kf_dialogue_event *event);
+
+static void written(struct kf_loop *l, kf_job_impl *j) {
+    kf_dialogue_event e = {.kind = KF_EV_WRITTEN};
+    e.written.text = (kf_str){.s = j->reply, .n = j->n_reply};
+    e.written.finish = j->finish;
+    step_dialogue(l, j, &e);
+}
+
+static void step_dialogue(struct kf_loop *l, kf_job_impl *j, const kf_dialogue_event *event) {
+    unsigned wants = kf_dialogue_step(&j->dialogue, event);
+    if (wants & KF_DO_ENCODE)
+        kf_plan_add(&l->plan, j->idx,
+                    &(kf_plan_job){
+                        .lane = j->job.request.lane,
+                        .arrived_ns = j->job.origin.received_ns,
+                        .deadline_ns = j->job.request.deadline_ns,
+                        .n_encode = j->n_encoder,
+                    });
+    if (wants & KF_DO_GENERATE && !begin_reply(l, j)) {
+        kf_writer_end(j, KF_FINISH_FAILED);
+        written(l, j);
+    }
+    if (wants & KF_DO_FINISH) end_answered(l, j);
+}
+
+static void take(struct kf_loop *l, kf_job_impl *j) {
+    const kf_request *r = &j->job.request;
+    j->active_idx = (uint32_t)l->n_active;
+    l->active[l->n_active++] = j->idx;
+    j->times.taken_ns = kf_clock_now_ns();
+    if (l->failed) {
+        end_refused(l, j, KF_CODE_UNAVAILABLE, "this worker's device has failed: ask again, another one answers", 1000);
+        return;
+    }
+    kf_dialogue_begin(&j->dialogue, &(kf_dialogue_in){
+                                        .policy = &l->s->models.policy,
+                                        .arena = &j->job.arena,
+                                        .text = r->text,
+                                        .history = r->history,
+                                        .n_history = r->n_history,
+                                        .reply_wanted = r->want == KF_WANT_REPLY,
+                                        .can_write = l->s->models.decoder != NULL,
+                                    });
+    step_dialogue(l, j, &(kf_dialogue_event){.kind = KF_EV_ADMITTED});
+}
+
+/* ---- enqueueing a run ---- */
+
+static void begin_pass(struct kf_loop *l, const kf_run *run) {
+    pass *p = &l->passes[l->pass_now ^= 1];
+    size_t n_tokens = 0;
+    int64_t now = kf_clock_now_ns();
+    p->n = run->n_encode;
+    p->cu_seqlens[0] = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        kf_job_impl *j = job_at(l, run->encode[i]);
+        p->jobs[i] = (job_ref){j->idx, j->epoch};
+        memcpy(l->encode_ids + n_tokens, j->encoder_ids, j->n_encoder * sizeof *j->encoder_ids);
+        n_tokens += j->n_encoder;
+        p->cu_seqlens[i + 1] = (int32_t)n_tokens;
+        j->times.encode_ns = now;
+        kf_metric_observe(KF_M_QUEUE_TIME, now - j->job.origin.received_ns);
+    }
+    kf_metric_add(KF_M_INPUT_TOKENS, n_tokens);
+    kf_metric_observe(KF_M_ENCODE_BATCH_SEQS, (int64_t)p->n);
+    kf_metric_observe(KF_M_ENCODE_BATCH_TOKENS, (int64_t)n_tokens);
+    p->live = kf_bert_begin(p->pass, l->s->stream, &(kf_bert_input){l->encode_ids, p->cu_seqlens, p->n}) == KF_OK;
+    if (!p->live) kf_log(KF_ERROR, "encoder_pass_refused", KF_STR("text", kf_error_text()), KF_END);
+}
+
+static void enqueue_encoder(struct kf_loop *l, const kf_run *run, flight *f) {
+    if (run->encode_begin) begin_pass(l, run);
+    pass *p = &l->passes[l->pass_now];
+    if (p->live && run->layer_to > run->layer_from)
+        kf_bert_layers(p->pass, l->s->stream, run->layer_from, run->layer_to);
+    if (!run->encode_finish) return;
+    if (p->live && kf_bert_finish(p->pass, l->s->stream) != KF_OK) p->live = false;
+    f->finished = p;
+}
+
+static kf_sample_params sample_params(const kf_generate *g) {
+    return (kf_sample_params){
+        .temperature = g->temperature,
+        .top_p = g->top_p,
+        .min_p = g->min_p,
+        .repetition_penalty = g->repetition_penalty,
+        .top_k = (int32_t)g->top_k,
+        .seed_lo = (uint32_t)g->seed,
+        .seed_hi = (uint32_t)(g->seed >> 32),
+    };
+}
+
+static void enqueue_step(struct kf_loop *l, const kf_run *run, flight *f) {
+    kf_status status = KF_OK;
+    for (size_t i = 0; i < run->n_rows; i++) {
+        const kf_plan_row *row = &run->rows[i];
+        kf_job_impl *j = job_at(l, row->job_idx);
+        f->rows[i] = *row;
+        f->epochs[i] = j->epoch;
+        if (!j->times.prefill_ns) j->times.prefill_ns = f->begin_ns;
+        l->seqs[i] = (kf_decoder_seq){
+            .slot = row->slot,
+            .input_ids = row->sampled ? NULL : j->ids + row->n_computed,
+            .n_tokens = row->n_tokens,
+            .n_computed = row->n_computed,
+            .sample = row->sample,
+            .params = sample_params(&j->job.request.generate),
+        };
+        KF_STEP(status, kf_kv_cache_reserve(l->s->models.kv, (size_t)row->slot, row->n_computed + row->n_tokens));
+    }
+    KF_STEP(status, kf_decoder_run(f->step, l->s->stream, l->seqs, run->n_rows));
+    if (status == KF_OK) {
+        f->n_rows = run->n_rows;
+        kf_metric_observe(KF_M_STEP_ROWS, (int64_t)run->n_rows);
+        return;
+    }
+    kf_log(KF_ERROR, "decoder_step_refused", KF_STR("status", kf_status_name(status)), KF_STR("text", kf_error_text()),
+           KF_END);
+    for (size_t i = 0; i < run->n_rows; i++)
+        end_refused(l, job_at(l, run->rows[i].job_idx), KF_CODE_INTERNAL, "this worker could not write a reply", 0);
+}
+
+static void enqueue(struct kf_loop *l, const kf_run *run, flight *f) {
+    f->busy = true;
+    f->finished = NULL;
+    f->n_rows = 0;
+    f->begin_ns = kf_clock_now_ns();
+    if (run->n_rows) enqueue_step(l, run, f);
+    if (run->layer_to > run->layer_from) enqueue_encoder(l, run, f);
+}
+
+/* ---- applying results ---- */
+
+static void understood(struct kf_loop *l, pass *p, size_t seq_idx, int64_t now_ns) {
+    kf_job_impl *j = job_at(l, p->jobs[seq_idx].idx);
+    if (j->epoch != p->jobs[seq_idx].epoch) return;
+    j->times.encoded_ns = now_ns;
+    kf_metric_observe(KF_M_ENCODE_TIME, now_ns - j->times.encode_ns);
+    kf_understand_in in = {
+        .pass = p->pass,
+        .seq_idx = seq_idx,
+        .first_row = (size_t)p->cu_seqlens[seq_idx],
+        .text = j->job.request.text,
+        .ids = j->encoder_ids,
+        .start = j->start,
+        .end = j->end,
+        .n_tokens = j->n_encoder,
+    };
+    if (!p->live || kf_understand(&l->s->models.understander, &in, &j->job.arena, &j->understanding) != KF_OK) {
+        end_refused(l, j, p->live ? KF_CODE_RESOURCE_EXHAUSTED : KF_CODE_INTERNAL,
+                    p->live ? "the text has more words than fit in this worker's memory for one request: shorten it"
+                            : "this worker could not understand the text",
+                    0);
+        return;
+    }
+    step_dialogue(l, j, &(kf_dialogue_event){.kind = KF_EV_UNDERSTOOD, .understood = &j->understanding});
+}
+
+static void note_token_time(struct kf_loop *l, kf_job_impl *j, int64_t now_ns) {
+    kf_job_times *t = &j->times;
+    if (!t->first_token_ns) {
+        t->first_token_ns = now_ns;
+        kf_metric_observe(KF_M_TTFT, now_ns - j->job.origin.received_ns);
+        kf_metric_observe(KF_M_PREFILL_TIME, now_ns - t->prefill_ns);
+    } else {
+        int64_t gap = now_ns - t->last_token_ns;
+        kf_metric_observe(KF_M_INTER_TOKEN, gap);
+        if (gap > l->longest_gap_ns) {
+            l->longest_gap_ns = gap;
+            kf_metric_set(KF_M_INTER_TOKEN_MAX, (double)gap / 1e9);
+        }
+    }
+    t->last_token_ns = now_ns;
+}
+
+static void drawn(struct kf_loop *l, kf_job_impl *j, const kf_sample_out *out, int64_t now_ns) {
+    bool over;
+    if (out->finite) {
+        note_token_time(l, j, now_ns);
+        kf_metric_add(KF_M_GENERATION_TOKENS, 1);
+        over = kf_writer_add(&l->writer, j, out->token, out->logprob);
+    } else {
+        kf_metric_add(KF_M_NON_FINITE, 1);
+        kf_writer_end(j, KF_FINISH_FAILED);
+        over = true;
+    }
+    if (over) {
+        kf_metric_observe(KF_M_DECODE_TIME, j->times.last_token_ns - j->times.first_token_ns);
+        written(l, j);
+    } else if (j->job.request.stream && j->n_sendable > j->n_published) {
+        j->n_published = j->n_sendable;
+        kf_job_publish(j, &l->s->outbox, j->n_sendable);
+    }
+}
+
+static void apply_step(struct kf_loop *l, flight *f, int64_t now_ns) {
+    const kf_sample_out *out = kf_decoder_results(f->step);
+    for (size_t i = 0; i < f->n_rows; i++) {
+        kf_job_impl *j = job_at(l, f->rows[i].job_idx);
+        if (j->epoch != f->epochs[i]) {
+            kf_metric_add(KF_M_WASTED_TOKENS, f->rows[i].n_tokens);
+        } else if (f->rows[i].sample) {
+            drawn(l, j, out, now_ns);
+        }
+        out += f->rows[i].sample;
+    }
+}
+
+static void fail_device(struct kf_loop *l) {
+    kf_log(KF_ERROR, "device_failed", KF_STR("device", l->s->device->name), KF_STR("text", kf_error_text()), KF_END);
+    l->failed = true;
+    atomic_store(&l->s->gauges.device_failed, true);
+    end_all(l, "this worker's device has failed: ask again, another one answers");
+}
+
+static bool is_done(const flight *f) {
+    return (!f->n_rows || kf_decoder_done(f->step)) && (!f->finished || kf_bert_done(f->finished->pass));
+}
+
+/* Waits for the run and gives everybody what it brought. */
+static void apply(struct kf_loop *l, flight *f) {
+    if (!f->busy) return;
+    f->busy = false;
+    kf_status status = KF_OK;
+    if (f->n_rows) KF_STEP(status, kf_decoder_wait(f->step));
+    if (status == KF_OK && f->n_rows) {
+        moved(l, kf_clock_now_ns());
+        apply_step(l, f, kf_clock_now_ns());
+    }
+    if (f->finished && f->finished->live) KF_STEP(status, kf_bert_wait(f->finished->pass));
+    if (status != KF_OK) {
+        fail_device(l);
+        return;
+    }
+    int64_t now = kf_clock_now_ns();
+    moved(l, now);
+    kf_metric_observe(KF_M_STEP_TIME, now - f->begin_ns);
+    for (size_t i = 0; f->finished && i < f->finished->n; i++)
+        understood(l, f->finished, i, now);
+}
+
+/* ---- between runs ---- */
+
+/* An idle device proves every PROBE_NS that it still moves (promise 9). */
+static void probe(struct kf_loop *l) {
+    int64_t now = kf_clock_now_ns();
+    if (l->failed || now - l->probed_ns < PROBE_NS) return;
+    l->probed_ns = now;
+    kf_fill_zero(l->s->stream, l->probe_memory, 64);
+    kf_status status = kf_event_record(l->s->stream, l->probe);
+    KF_STEP(status, kf_event_wait(l->s->device, l->probe));
+    if (status == KF_OK) {
+        moved(l, kf_clock_now_ns());
+    } else {
+        fail_device(l);
+    }
+}
+
+/* Everything that has come; with nothing in hand it waits for the next job, or for the next probe. */
+static void take_jobs(struct kf_loop *l) {
+    void *item;
+    int64_t wait_ns = l->n_active ? 0 : PROBE_NS;
+    while (kf_queue_pop(&l->s->inbox, &item, wait_ns) == KF_OK) {
+        take(l, item);
+        wait_ns = 0;
+    }
+}
+
+static void end_cancelled(struct kf_loop *l) {
+    unsigned n = atomic_load_explicit(&l->s->n_cancels, memory_order_acquire);
+    if (n == l->n_cancels) return;
+    l->n_cancels = n;
+    for (size_t i = l->n_active; i-- > 0;) {
+        kf_job_impl *j = job_at(l, l->active[i]);
+        if (atomic_load_explicit(&j->cancelled, memory_order_relaxed))
+            end_refused(l, j, KF_CODE_CANCELLED, "cancelled", 0);
+    }
+}
+
+/* Jobs past their deadline have left the plan; sequences set back have lost their slot. */
+static void clear_out(struct kf_loop *l, const kf_run *run) {
+    kf_kv_cache *kv = l->s->models.kv;
+    for (size_t i = 0; i < run->n_set_back; i++)
+        kf_kv_cache_release(kv, (size_t)run->set_back_slot[i]);
+    kf_metric_add(KF_M_PREEMPTIONS, run->n_set_back);
+    for (size_t i = 0; i < run->n_expired; i++) {
+        if (run->expired_slot[i] >= 0) kf_kv_cache_release(kv, (size_t)run->expired_slot[i]);
+        kf_metric_add(KF_M_DEADLINE_MISSES, 1);
+        end_refused(l, job_at(l, run->expired[i]), KF_CODE_DEADLINE_EXCEEDED,
+                    "deadline_ms has passed before the answer was ready", 0);
+    }
+}
+
+/* Time a job takes of a full worker; until one has been full for a while, what was measured at start stands. Halved now
+ * and then, so that it follows the load. */
+static void note_rate(struct kf_loop *l, int64_t now_ns, bool full) {
+    if (full) {
+        l->busy_ns += now_ns - l->last_run_ns;
+    } else {
+        l->n_ended = 0;
+        l->busy_ns = 0;
+    }
+    l->last_run_ns = now_ns;
+    if (l->n_ended < 64) return;
+    atomic_store_explicit(&l->s->gauges.ns_per_job, (int64_t)((double)l->busy_ns / l->n_ended) + 1,
+                          memory_order_relaxed);
+    if (l->n_ended < 512) return;
+    l->n_ended /= 2;
+    l->busy_ns /= 2;
+}
+
+static void publish_gauges(struct kf_loop *l, int64_t now_ns) {
+    kf_server_gauges *g = &l->s->gauges;
+    size_t used = l->s->models.decoder ? l->s->limits.n_blocks - l->plan.n_free_blocks : 0;
+    atomic_store_explicit(&g->n_running, l->plan.n_running, memory_order_relaxed);
+    atomic_store_explicit(&g->n_waiting, l->n_active - l->plan.n_running, memory_order_relaxed);
+    atomic_store_explicit(&g->n_blocks_used, used, memory_order_relaxed);
+    if (l->n_active && now_ns - l->gauges_ns < GAUGES_NS) return;
+    l->gauges_ns = now_ns;
+    int64_t oldest = 0;
+    for (size_t i = 0; i < l->n_active; i++) {
+        int64_t t = job_at(l, l->active[i])->job.origin.received_ns;
+        if (!oldest || t < oldest) oldest = t;
+    }
+    atomic_store_explicit(&g->oldest_ns, oldest, memory_order_relaxed);
+    kf_metric_set(KF_M_RUNNING, (double)l->plan.n_running);
+    kf_metric_set(KF_M_WAITING, (double)(l->n_active - l->plan.n_running));
+    kf_metric_set(KF_M_KV_USAGE, (double)used / (double)l->s->limits.n_blocks);
+    kf_metric_set(KF_M_OLDEST_AGE, oldest ? (double)(now_ns - oldest) / 1e9 : 0);
+    kf_metric_set(KF_M_RETRY_AFTER, (double)kf_retry_after_ms(l->s) / 1e3);
+}
+
+static void turn(struct kf_loop *l) {
+    flight *next = &l->flights[l->now], *before = &l->flights[l->now ^ 1];
+    bool full = l->n_active >= l->s->opts.max_running;
+    take_jobs(l);
+    end_cancelled(l);
+    if (before->busy && is_done(before)) apply(l, before);
+    bool anything = !l->failed && kf_plan_next(&l->plan, kf_clock_now_ns(), &l->run);
+    if (!l->failed) clear_out(l, &l->run);
+    if (anything) enqueue(l, &l->run, next);
+    apply(l, before);
+    if (anything) l->now ^= 1;
+    if (!l->n_active) probe(l);
+    int64_t now = kf_clock_now_ns();
+    note_rate(l, now, full);
+    publish_gauges(l, now);
+}
+
+void *kf_loop_run(void *server) {
+    kf_server *s = server;
+    struct kf_loop *l = s->loop;
+    l->last_run_ns = l->probed_ns = kf_clock_now_ns();
+    while (!atomic_load_explicit(&s->stopping, memory_order_acquire))
+        turn(l);
+    apply(l, &l->flights[l->now]);
+    apply(l, &l->flights[l->now ^ 1]);
+    void *item;
+    while (kf_queue_pop(&s->inbox, &item, 0) == KF_OK)
+        take(l, item);
+    end_all(l, "this worker is stopping: ask again, another one answers");
+    publish_gauges(l, kf_clock_now_ns());
+    return NULL;
+}
+
+/* ---- memory ---- */
+
+static kf_status make_flights(struct kf_loop *l, const kf_plan_limits *lim) {
+    for (int i = 0; i < 2; i++) {
+        pass *p = &l->passes[i];
+        flight *f = &l->flights[i];
+        p->pass = l->s->models.pass[i];
+        f->step = l->s->models.step[i];
+        p->jobs = calloc(lim->encode_max_seqs, sizeof *p->jobs);
+        p->cu_seqlens = calloc(lim->encode_max_seqs + 1, sizeof *p->cu_seqlens);
+        f->rows = calloc(lim->max_running, sizeof *f->rows);
+        f->epochs = calloc(lim->max_running, sizeof *f->epochs);
+        if (!p->jobs || !p->cu_seqlens || !f->rows || !f->epochs)
+            return KF_FAIL(KF_ERR_NO_MEMORY, "device thread: no memory for a run of %zu sequences", lim->max_running);
+    }
+    return KF_OK;
+}
+
+kf_status kf_loop_new(kf_server *s, struct kf_loop **out) {
+    const kf_plan_limits *lim = &s->limits;
+    struct kf_loop *l = calloc(1, sizeof *l);
+    if (!l) return KF_FAIL(KF_ERR_NO_MEMORY, "device thread: no memory");
+    *out = l; /* the server's from here on: kf_server_free frees what was made */
+    l->s = s;
+    l->writer = (kf_writer){
+        .tokenizer = s->models.decoder_tokenizer,
+        .prompt = s->models.prompt,
+        .config = s->models.decoder ? kf_decoder_config(s->models.decoder) : NULL,
+    };
+    KF_TRY(kf_plan_init(&l->plan, lim, &s->cost));
+    KF_TRY(kf_run_init(&l->run, lim));
+    l->encode_ids = calloc(lim->encode_max_tokens, sizeof *l->encode_ids);
+    l->seqs = calloc(lim->max_running, sizeof *l->seqs);
+    l->active = calloc(lim->n_jobs, sizeof *l->active);
+    if (!l->encode_ids || !l->seqs || !l->active)
+        return KF_FAIL(KF_ERR_NO_MEMORY, "device thread: no memory for %zu jobs", lim->n_jobs);
+    KF_TRY(make_flights(l, lim));
+    KF_TRY(kf_device_alloc(s->device, 64, "probe", &l->probe_memory));
+    return kf_event_new(s->device, &l->probe);
+}
+
+void kf_loop_free(struct kf_loop *l) {
+    if (!l) return;
+    kf_event_free(l->s->device, l->probe);
+    if (l->probe_memory) kf_device_free(l->s->device, l->probe_memory);
+    for (int i = 0; i < 2; i++) {
+        free(l->passes[i].jobs);
+        free(l->passes[i].cu_seqlens);
+        free(l->flights[i].rows);
+        free(l->flights[i].epochs);
+    }
+    kf_plan_free(&l->plan);
+    kf_run_free(&l->run);
+    free(l->encode_ids);
+    free(l->seqs);
+    free(l->active);
+    free(l);
+}

@@ -1,0 +1,342 @@
+/* Aim: the worker without its network keeps its promises: every request gets exactly one final, parts add up to the
+ * final, bad input and overload are answered, cancel and deadline end a job, and stop answers what is in hand.
+ * Method: the real server, on the CPU device with tiny random models and on the null device, driven from one thread as
+ * transport drives it. */
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "serve/serve.h"
+#include "sim/tiny.h"
+
+static char *models;
+
+typedef struct answer {
+    int n_finals, n_parts;
+    kf_code code;
+    kf_finish finish;
+    char text[2048], parts[2048], message[512];
+    char intent[64];
+    size_t n_intents, n_words;
+    bool handoff, has_understanding;
+    uint32_t seq, completion_tokens;
+} answer;
+
+typedef struct rig {
+    kf_device *device;
+    kf_server *server;
+    answer answers[512];
+} rig;
+
+static rig *start(const char *device, size_t n_jobs, size_t max_running) {
+    rig *r = calloc(1, sizeof *r);
+    assert_int_equal(kf_device_open(device, &(kf_device_opts){.dtype = KF_F32, .n_threads = 1}, &r->device), KF_OK);
+    kf_server_opts o = {
+        .device = r->device,
+        .models_dir = models,
+        .n_jobs = n_jobs,
+        .job_arena_bytes = 64 << 10,
+        .max_running = max_running,
+        .max_gap_ms = 150,
+    };
+    kf_status s = kf_server_start(&o, &r->server);
+    if (s != KF_OK) fail_msg("start: %s at %s", kf_error_text(), kf_error_where());
+    return r;
+}
+
+static void end(rig *r) {
+    kf_server_free(r->server);
+    kf_device_close(r->device);
+    free(r);
+}
+
+static kf_str str(const char *s) {
+    return (kf_str){.s = s, .n = strlen(s)};
+}
+
+/* A request whose id is its number; text and id are copied into the job's arena as wire does it. */
+static kf_job *request(rig *r, int number, const char *text, uint32_t max_tokens) {
+    kf_job *job = kf_job_get(r->server);
+    assert_non_null(job);
+    char id[16];
+    snprintf(id, sizeof id, "%d", number);
+    kf_request *q = &job->request;
+    *q = (kf_request){.lane = KF_LANE_NORMAL};
+    q->id = str(kf_arena_strndup(&job->arena, id, strlen(id)));
+    q->text = str(kf_arena_strndup(&job->arena, text, strlen(text)));
+    q->session_id = q->user_id = str("");
+    q->tenant = str("default");
+    q->generate =
+        (kf_generate){.max_tokens = max_tokens, .top_p = 1, .repetition_penalty = 1, .seed = 7, .has_seed = true};
+    return job;
+}
+
+static void note(answer *a, const kf_response *m) {
+    assert_int_equal(a->n_finals, 0); /* nothing comes after the final */
+    assert_int_equal(m->seq, a->seq++);
+    assert_int_equal(m->reply.text.n, strlen(m->reply.text.s));
+    if (!m->final) {
+        a->n_parts++;
+        strcat(a->parts, m->reply.text.s);
+        return;
+    }
+    a->n_finals++;
+    a->code = m->code;
+    a->finish = m->reply.finish;
+    snprintf(a->text, sizeof a->text, "%s", m->reply.text.s);
+    snprintf(a->message, sizeof a->message, "%s", m->message.s);
+    a->handoff = m->handoff.wanted;
+    a->has_understanding = m->has_understanding;
+    a->n_intents = m->understanding.n_intents;
+    a->n_words = m->understanding.n_words;
+    if (a->n_intents) snprintf(a->intent, sizeof a->intent, "%s", m->understanding.intents[0].label);
+    a->completion_tokens = m->usage.completion_tokens;
+}
+
+/* Sends what has come out; returns how many finals. */
+static int drain_outbox(rig *r) {
+    kf_job *job;
+    kf_response m = {0};
+    int n = 0;
+    while ((job = kf_server_outbox_pop(r->server)) != NULL) {
+        answer *a = &r->answers[atoi(job->request.id.s)];
+        m.final = false;
+        while (kf_job_next_response(job, &m))
+            note(a, &m);
+        if (!m.final) continue;
+        n++;
+        kf_job_put(r->server, job);
+    }
+    return n;
+}
+
+static void wait_finals(rig *r, int n) {
+    int64_t until = kf_clock_now_ns() + 60000000000;
+    while (n > 0 && kf_clock_now_ns() < until) {
+        struct pollfd p = {.fd = kf_server_outbox_fd(r->server), .events = POLLIN};
+        poll(&p, 1, 1000);
+        n -= drain_outbox(r);
+    }
+    assert_int_equal(n, 0);
+}
+
+static void one_message(void **state) {
+    (void)state;
+    rig *r = start("cpu", 8, 4);
+    kf_server_submit(r->server, request(r, 1, "我想要一件红色的羽绒服", 24));
+    wait_finals(r, 1);
+    const answer *a = &r->answers[1];
+    assert_int_equal(a->n_finals, 1);
+    assert_int_equal(a->code, KF_CODE_OK);
+    assert_true(a->has_understanding);
+    assert_int_equal(a->n_intents, 4);
+    assert_true(a->completion_tokens > 0 && a->completion_tokens <= 24);
+    assert_true(a->finish == KF_FINISH_STOP || a->finish == KF_FINISH_LENGTH);
+    assert_true(kf_server_idle(r->server));
+    end(r);
+}
+
+static const char *const texts[] = {"我想要一件红色的羽绒服", "多少钱",         "退货在吗？", "你好",
+                                    "红色的要一件，钱多吗",   "想要想要想要123"};
+enum { N_TEXTS = sizeof texts / sizeof *texts };
+
+/* Parts are numbered, and laid end to end they are the final's text. */
+static void parts_add_up(void **state) {
+    (void)state;
+    rig *r = start("cpu", 8, 4);
+    for (int i = 0; i < N_TEXTS; i++) {
+        kf_job *job = request(r, i, texts[i], 40);
+        job->request.stream = true;
+        kf_server_submit(r->server, job);
+    }
+    wait_finals(r, N_TEXTS);
+    int n_parts = 0;
+    for (int i = 0; i < N_TEXTS; i++) {
+        n_parts += r->answers[i].n_parts;
+        assert_string_equal(r->answers[i].parts, r->answers[i].text);
+    }
+    assert_true(n_parts > N_TEXTS);
+    end(r);
+}
+
+/* Promise 3, seen from outside: the text is the same alone, and with every slot and lane in use. */
+static void alone_is_in_company(void **state) {
+    (void)state;
+    rig *alone = start("cpu", 8, 1), *company = start("cpu", 128, 6);
+    enum { N = 96 };
+    for (int i = 0; i < N_TEXTS; i++) {
+        kf_job *job = request(alone, i, texts[i], 30);
+        job->request.generate.temperature = i % 2 ? 0.9f : 0;
+        kf_server_submit(alone->server, job);
+        wait_finals(alone, 1);
+    }
+    for (int i = 0; i < N; i++) {
+        kf_job *job = request(company, i, texts[i % N_TEXTS], 30);
+        job->request.generate.temperature = i % N_TEXTS % 2 ? 0.9f : 0;
+        job->request.lane = (kf_lane)(i % KF_N_LANES);
+        kf_server_submit(company->server, job);
+    }
+    wait_finals(company, N);
+    for (int i = 0; i < N; i++) {
+        assert_string_equal(company->answers[i].text, alone->answers[i % N_TEXTS].text);
+        assert_string_equal(company->answers[i].intent, alone->answers[i % N_TEXTS].intent);
+    }
+    end(alone);
+    end(company);
+}
+
+static void bad_input_is_answered(void **state) {
+    (void)state;
+    rig *r = start("cpu", 8, 4);
+    char longest[62 * 3 + 1] = "", too_long[63 * 3 + 1] = "";
+    for (int i = 0; i < 62; i++)
+        strcat(longest, "我");
+    for (int i = 0; i < 63; i++)
+        strcat(too_long, "我");
+    kf_server_submit(r->server, request(r, 0, longest, 8));
+    kf_server_submit(r->server, request(r, 1, too_long, 8));
+    kf_job *refused = request(r, 2, "", 8);
+    refused->admitted = KF_ERR_INVALID;
+    refused->refusal = str("text is empty: send some words");
+    kf_server_submit(r->server, refused);
+    kf_server_submit(r->server, request(r, 3, "我", 4000000)); /* more than a sequence holds: as many as it holds */
+    wait_finals(r, 4);
+    assert_int_equal(r->answers[0].code, KF_CODE_OK);
+    assert_int_equal(r->answers[1].code, KF_CODE_INVALID_ARGUMENT);
+    assert_non_null(strstr(r->answers[1].message, "65 tokens"));
+    assert_non_null(strstr(r->answers[1].message, "64"));
+    assert_int_equal(r->answers[2].code, KF_CODE_INVALID_ARGUMENT);
+    assert_string_equal(r->answers[2].message, "text is empty: send some words");
+    assert_int_equal(r->answers[3].code, KF_CODE_OK);
+    assert_true(r->answers[3].completion_tokens <= TINY_CONTEXT / 2);
+    end(r);
+}
+
+static void understanding_alone(void **state) {
+    (void)state;
+    rig *r = start("cpu", 8, 4);
+    kf_job *job = request(r, 0, texts[0], 8);
+    job->request.want = KF_WANT_UNDERSTAND;
+    kf_server_submit(r->server, job);
+    wait_finals(r, 1);
+    assert_int_equal(r->answers[0].code, KF_CODE_OK);
+    assert_int_equal(r->answers[0].n_intents, 4);
+    assert_string_equal(r->answers[0].text, "");
+    assert_int_equal(r->answers[0].completion_tokens, 0);
+    end(r);
+}
+
+static void deadlines_end_jobs(void **state) {
+    (void)state;
+    rig *r = start("cpu", 128, 2);
+    enum { N = 100 };
+    for (int i = 0; i < N; i++) {
+        kf_job *job = request(r, i, texts[i % N_TEXTS], 60);
+        job->request.deadline_ns = kf_clock_now_ns() + 1000000; /* 1 ms: queued ones are late, running ones too */
+        kf_server_submit(r->server, job);
+    }
+    wait_finals(r, N);
+    int late = 0, refused = 0;
+    for (int i = 0; i < N; i++) {
+        late += r->answers[i].code == KF_CODE_DEADLINE_EXCEEDED;
+        refused += r->answers[i].code == KF_CODE_RESOURCE_EXHAUSTED;
+    }
+    assert_true(late > 0);
+    assert_true(late + refused >= N - 2);
+    end(r);
+}
+
+static void cancel_ends_one(void **state) {
+    (void)state;
+    rig *r = start("cpu", 16, 1);
+    for (int i = 0; i < 16; i++)
+        kf_server_submit(r->server, request(r, i, texts[i % N_TEXTS], 60));
+    kf_server_cancel(r->server, str("default"), str("15"));
+    kf_server_cancel(r->server, str("another"), str("14"));
+    kf_server_cancel(r->server, str("default"), str("no such"));
+    wait_finals(r, 16);
+    for (int i = 0; i < 15; i++)
+        assert_int_equal(r->answers[i].code, KF_CODE_OK);
+    assert_int_equal(r->answers[15].code, KF_CODE_CANCELLED);
+    end(r);
+}
+
+/* Stop in the middle: everything in hand is answered, what comes later is refused, and nothing is lost. */
+static void stop_answers_all(void **state) {
+    (void)state;
+    rig *r = start("cpu", 64, 2);
+    for (int i = 0; i < 60; i++)
+        kf_server_submit(r->server, request(r, i, texts[i % N_TEXTS], 60));
+    kf_server_stop(r->server);
+    kf_server_submit(r->server, request(r, 60, texts[0], 8));
+    int n = drain_outbox(r), unavailable = 0;
+    assert_int_equal(n, 61);
+    for (int i = 0; i <= 60; i++) {
+        assert_int_equal(r->answers[i].n_finals, 1);
+        unavailable += r->answers[i].code == KF_CODE_UNAVAILABLE;
+    }
+    assert_true(unavailable > 0);
+    assert_int_equal(r->answers[60].code, KF_CODE_UNAVAILABLE);
+    assert_true(kf_server_idle(r->server));
+    end(r);
+}
+
+/* Drain finishes what is in hand with its answer and refuses the rest. */
+static void drain_finishes(void **state) {
+    (void)state;
+    rig *r = start("cpu", 16, 4);
+    for (int i = 0; i < 8; i++)
+        kf_server_submit(r->server, request(r, i, texts[i % N_TEXTS], 20));
+    kf_server_drain(r->server);
+    kf_server_submit(r->server, request(r, 8, texts[0], 20));
+    wait_finals(r, 9);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(r->answers[i].code, KF_CODE_OK);
+    assert_int_equal(r->answers[8].code, KF_CODE_UNAVAILABLE);
+    kf_server_state s;
+    kf_server_state_get(r->server, &s);
+    assert_false(s.ready);
+    assert_true(s.draining);
+    end(r);
+}
+
+/* The null device: all jobs in use is an answer (NULL), and every job comes back. */
+static void null_device_takes_many(void **state) {
+    (void)state;
+    rig *r = start("null", 64, 16);
+    int sent = 0, got = 0;
+    while (sent < 500) {
+        kf_job *job = sent - got < 64 ? request(r, sent, texts[sent % N_TEXTS], 16) : NULL;
+        if (!job) {
+            assert_null(kf_job_get(r->server));
+            got += drain_outbox(r);
+            continue;
+        }
+        kf_server_submit(r->server, job);
+        sent++;
+    }
+    wait_finals(r, sent - got);
+    for (int i = 0; i < 500; i++)
+        assert_int_equal(r->answers[i].code, KF_CODE_OK);
+    kf_server_state s;
+    kf_server_state_get(r->server, &s);
+    assert_true(s.ready);
+    end(r);
+}
+
+int main(void) {
+    models = tiny_models();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_message),         cmocka_unit_test(parts_add_up),
+        cmocka_unit_test(alone_is_in_company), cmocka_unit_test(bad_input_is_answered),
+        cmocka_unit_test(understanding_alone), cmocka_unit_test(deadlines_end_jobs),
+        cmocka_unit_test(cancel_ends_one),     cmocka_unit_test(stop_answers_all),
+        cmocka_unit_test(drain_finishes),      cmocka_unit_test(null_device_takes_many),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    tiny_remove(models);
+    return failed;
+}
