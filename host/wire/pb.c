@@ -53,7 +53,7 @@ static bool next_field(cursor *c, field *f) {
 }
 
 /* Walks the fields of one message of `type` at bytes[from .. to). Recursion is as deep as the types are: none of
- * kefu.proto contains itself (tests/unit/test_wire_pb.c), and what a type does not know is not entered. */
+ * kefu.proto contains itself (tests/unit/test_wire_json.c), and what a type does not know is not entered. */
 static kf_status check(const uint8_t *bytes, size_t from, size_t to, const ProtobufCMessageDescriptor *type) {
     cursor c = {bytes + from, bytes + to};
     while (c.p < c.end) {
