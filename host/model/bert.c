@@ -10,6 +10,7 @@
 #include "model/carve.h"
 #include "model/files.h"
 #include "model/loader.h"
+#include "model/prelu.h"
 
 typedef struct norm {
     float *gamma, *beta; /* f32 [hidden] */
@@ -46,7 +47,7 @@ struct kf_bert {
     void *qkv;                         /* d->act [T, 3, n_heads, head_dim] */
     void *context;                     /* d->act [T, n_heads, head_dim] */
     void *y;                           /* d->act [T, hidden] */
-    void *up;                          /* d->act [T, intermediate] */
+    void *up;                          /* d->act [T, intermediate], twice as wide with prelu */
     int32_t *input_ids, *position_ids; /* device [T] */
     int32_t *cu_seqlens;               /* device [max_seqs + 1] */
 };
@@ -228,6 +229,16 @@ static kf_status load_norm(kf_loader *l, const char *name, size_t hidden, norm *
     return KF_OK;
 }
 
+static kf_status load_feed_forward(kf_loader *l, const kf_config *c, bert_layer *layer) {
+    const char *up = "intermediate.dense", *down = "output.dense", *slope = "intermediate.intermediate_act_fn.weight";
+    if (c->prelu) {
+        KF_TRY(kf_load_prelu_up(l, up, c->intermediate, c->hidden, &layer->w_up));
+        return kf_load_prelu_down(l, down, slope, c->hidden, c->intermediate, &layer->w_down);
+    }
+    KF_TRY(kf_load_linear(l, up, c->intermediate, c->hidden, true, &layer->w_up));
+    return kf_load_linear(l, down, c->hidden, c->intermediate, true, &layer->w_down);
+}
+
 static kf_status load_layer(kf_loader *l, const kf_config *c, bert_layer *layer) {
     const kf_linear_part qkv[] = {{.name = "attention.self.query", .n_out = c->hidden, .bias = true},
                                   {.name = "attention.self.key", .n_out = c->hidden, .bias = true},
@@ -235,8 +246,7 @@ static kf_status load_layer(kf_loader *l, const kf_config *c, bert_layer *layer)
     KF_TRY(kf_load_stack(l, qkv, 3, c->hidden, &layer->wqkv));
     KF_TRY(kf_load_linear(l, "attention.output.dense", c->hidden, c->hidden, true, &layer->wo));
     KF_TRY(load_norm(l, "attention.output.LayerNorm", c->hidden, &layer->ln_attention));
-    KF_TRY(kf_load_linear(l, "intermediate.dense", c->intermediate, c->hidden, true, &layer->w_up));
-    KF_TRY(kf_load_linear(l, "output.dense", c->hidden, c->intermediate, true, &layer->w_down));
+    KF_TRY(load_feed_forward(l, c, layer));
     KF_TRY(load_norm(l, "output.LayerNorm", c->hidden, &layer->ln_output));
     return KF_OK;
 }
@@ -264,7 +274,7 @@ static void carve_arena(kf_carve *a, kf_bert *m) {
     m->qkv = kf_carve_take(a, n * 3 * c->hidden, act);
     m->context = kf_carve_take(a, n * c->hidden, act);
     m->y = kf_carve_take(a, n * c->hidden, act);
-    m->up = kf_carve_take(a, n * c->intermediate, act);
+    m->up = kf_carve_take(a, n * c->intermediate * (c->prelu ? 2 : 1), act);
     m->input_ids = kf_carve_take(a, n, sizeof *m->input_ids);
     m->position_ids = kf_carve_take(a, n, sizeof *m->position_ids);
     m->cu_seqlens = kf_carve_take(a, m->max_seqs + 1, sizeof *m->cu_seqlens);

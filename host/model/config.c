@@ -191,7 +191,12 @@ static kf_status get_bert(reader r, kf_config *c) {
     double eps = 0;
     KF_TRY(get_positive(r, r.root, "layer_norm_eps", 1e-12, &eps));
     c->eps = (float)eps;
-    KF_TRY(get_act(r, "gelu", &c->act));
+    const char *act = json_string_value(field(r, "hidden_act"));
+    c->prelu = act && strcmp(act, "prelu") == 0;
+    if (c->prelu)
+        c->act = KF_ACT_RELU;
+    else
+        KF_TRY(get_act(r, "gelu", &c->act));
     if (c->hidden % c->n_heads != 0)
         return KF_FAIL(KF_ERR_CORRUPT, "%s: hidden_size %zu is no multiple of num_attention_heads %zu", r.path,
                        c->hidden, c->n_heads);

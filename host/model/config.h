@@ -33,6 +33,7 @@ typedef struct kf_config {
     kf_activation act;
 
     /* BERT */
+    bool prelu; /* hidden_act is prelu, whose slope is a weight: act is KF_ACT_RELU, see prelu.h */
     size_t type_vocab_size;
     size_t n_labels; /* 0 for a trunk */
     char **labels;   /* [n_labels]; id2label, or LABEL_0 … as transformers names them */

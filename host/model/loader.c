@@ -164,6 +164,22 @@ kf_status kf_load_table(kf_loader *l, const char *name, size_t n_rows, size_t n_
     return load(l, name, shape, 2, n_keep * width, l->d->act, out);
 }
 
+kf_status kf_load_host(kf_loader *l, const char *name, const size_t *shape, size_t n_dims, float **out) {
+    char full[KF_TENSOR_NAME_MAX];
+    host_tensor t = {0};
+    size_t n = 1;
+    full_name(l, name, "", full);
+    KF_TRY(read_host(l->ckpt, full, shape, n_dims, &t));
+    for (size_t i = 0; i < n_dims; i++)
+        n *= shape[i];
+    kf_status s = convert(full, &t, n, KF_F32);
+    if (s == KF_OK)
+        *out = t.data;
+    else
+        free(t.data);
+    return s;
+}
+
 kf_status kf_load_f32(kf_loader *l, const float *x, size_t n, const char *what, float **out) {
     void *p = NULL;
     KF_TRY(upload(l, x, n * sizeof *x, what, &p));

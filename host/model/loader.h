@@ -42,6 +42,9 @@ kf_status kf_load_vector(kf_loader *l, const char *name, size_t n, float **out);
 /* The first n_keep rows of NAME [n_rows, width], as d->act in device memory: embeddings. */
 kf_status kf_load_table(kf_loader *l, const char *name, size_t n_rows, size_t n_keep, size_t width, void **out);
 
+/* NAME with this shape as f32 on the host, the caller's to free. */
+kf_status kf_load_host(kf_loader *l, const char *name, const size_t *shape, size_t n_dims, float **out);
+
 /* n f32 from the host in device memory. */
 kf_status kf_load_f32(kf_loader *l, const float *x, size_t n, const char *what, float **out);
 

@@ -31,6 +31,8 @@ def randomise(model, seed):
         x = torch.randn(p.shape, generator=g)
         if "norm" in name.lower() and name.endswith("weight"):
             p.data = 1 + 0.3 * x
+        elif p.dim() == 1 and name.endswith("act_fn.weight"):
+            p.data = 0.3 + 0.2 * x  # prelu's slope
         elif name.endswith("bias"):
             p.data = 0.3 * x
         elif "embed" in name:
@@ -239,6 +241,9 @@ def main():
                     num_hidden_layers=2, num_attention_heads=4, intermediate_size=60, max_position_embeddings=41,
                     layer_norm_eps=2e-3, num_labels=9, hidden_act="gelu_new", type_vocab_size=3,
                     id2label={i: f"tag-{i}" for i in range(9)})
+    bert_classifier(DATA / "bert_prelu", BertForSequenceClassification, torch.float32, 14, vocab_size=67, hidden_size=24,
+                    num_hidden_layers=2, num_attention_heads=3, intermediate_size=36, max_position_embeddings=40,
+                    layer_norm_eps=2e-3, num_labels=3, hidden_act="prelu")
     eager = {"attn_implementation": "eager", "pad_token_id": None, "bos_token_id": None, "eos_token_id": 1}
     decoder(DATA / "qwen3", Qwen3ForCausalLM,
             Qwen3Config(vocab_size=131, hidden_size=40, intermediate_size=52, num_hidden_layers=3, num_attention_heads=6,

@@ -1,6 +1,6 @@
 /* Aim: every hidden_act that transformers can name computes what transformers computes. Method: its ACT2FN on a grid,
- * each name parsed as config.json's reader does, within 1e-6 of 1 + |y|. prelu has a weight of its own and is refused.
- */
+ * each name parsed as config.json's reader does, within 1e-6 of 1 + |y|. prelu, which has a weight, is the checkpoint
+ * bert_prelu. */
 #include "golden.h"
 
 #include "model/config.h"

@@ -27,6 +27,7 @@ static void all(const kf_device_opts *o, double layer_limit, double logits_limit
     golden_case("bert_trunk", 6, o, layer_limit, logits_limit);
     golden_case("bert_sequence", 1, o, layer_limit, logits_limit);
     golden_case("bert_token", 1, o, layer_limit, logits_limit);
+    golden_case("bert_prelu", 1, o, layer_limit, logits_limit);
 }
 
 static void test_f32_plain(void **state) {

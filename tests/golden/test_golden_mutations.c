@@ -213,6 +213,8 @@ static const mutation mutations[] = {
     {.what = "GELU by tanh", .model = "bert_trunk", .field = "hidden_act", .value = "\"gelu_new\""},
     {.what = "GELU by erf", .model = "bert_token", .field = "hidden_act", .value = "\"gelu\""},
     {.what = "GELU by sigmoid", .model = "bert_sequence", .field = "hidden_act", .value = "\"quick_gelu\""},
+    {.what = "prelu is relu", .model = "bert_prelu", .field = "hidden_act", .value = "\"relu\""},
+    {.what = "prelu is leaky_relu", .model = "bert_prelu", .field = "hidden_act", .value = "\"leaky_relu\""},
     {.what = "Q without its bias", .model = "bert_trunk", .ops = {.weight_pack = pack_without_q_bias}},
     {.what = "V without its bias", .model = "bert_trunk", .ops = {.weight_pack = pack_without_v_bias}},
     {.what = "other products without bias", .model = "bert_sequence", .ops = {.weight_pack = pack_without_output_bias}},

@@ -110,6 +110,29 @@ static void test_config_does_not_fit(void **state) {
     assert_refused(try_decoder(), KF_ERR_NOT_FOUND, "self_attn.q_norm.weight");
 }
 
+/* Checkpoints from before 2019 spell LayerNorm's weight and bias gamma and beta. */
+static void test_old_names(void **state) {
+    (void)state;
+    char path[128];
+    size_t n = 0, n_renamed = 0;
+    start_from("bert_trunk");
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    unsigned char *bytes = file_read(path, &n);
+    for (size_t i = 0; i + 17 < n; i++) {
+        if (memcmp(bytes + i, "LayerNorm.weight\"", 17) == 0) {
+            memcpy(bytes + i, "LayerNorm.gamma\" ", 17);
+            n_renamed++;
+        } else if (memcmp(bytes + i, "LayerNorm.bias\"", 15) == 0) {
+            memcpy(bytes + i, "LayerNorm.beta\"", 15);
+            n_renamed++;
+        }
+    }
+    assert_int_equal(n_renamed, 2 * (1 + 2 * 3));
+    file_write(dir, "model.safetensors", bytes, n);
+    free(bytes);
+    assert_ok(try_bert());
+}
+
 static void test_the_wrong_family(void **state) {
     (void)state;
     start_from("bert_trunk");
@@ -381,6 +404,7 @@ static void test_each_allocation_fails(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_config_does_not_fit),
+        cmocka_unit_test(test_old_names),
         cmocka_unit_test(test_the_wrong_family),
         cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_heads),
