@@ -174,6 +174,7 @@ static kf_status take_line(kf_options *o, char *line, const char *path, int line
     *equals = 0;
     name = trim(name);
     const kf_option *opt = find(o, name, strlen(name), &idx);
+    if (o->shared_file && (!opt || opt->once)) return KF_OK;
     snprintf(where, sizeof where, " in configuration file %s, line %d", path, line_no);
     if (!opt) return unknown(o, "", name, strlen(name), where);
     if (opt->once) return KF_FAIL(KF_ERR_INVALID, "option %s%s: it is for the command line only", opt->name, where);

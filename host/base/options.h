@@ -77,7 +77,8 @@ typedef struct kf_options {
     const char *about;   /* lines after the usage */
     const char *after;   /* lines after the options; NULL: none */
     const kf_option *table;
-    size_t n_table; /* at most KF_MAX_OPTIONS */
+    size_t n_table;   /* at most KF_MAX_OPTIONS */
+    bool shared_file; /* the configuration file is another program's too: names that are not for us are passed over */
     /* found by kf_options_parse */
     char **rest; /* [n_rest], argv's own strings */
     size_t n_rest;

@@ -172,6 +172,20 @@ static void printed_configuration_can_be_read(void **state) {
     free(text);
 }
 
+/* One file for kefud and kefu: each passes over what is the other's. */
+static void a_shared_file_may_hold_names_of_others(void **state) {
+    (void)state;
+    const char *path = write_file("http = 127.0.0.1:9\nmax-jobs = 5\nhelp = on\n");
+    char *argv[] = {(char *)"kefu", (char *)"--config", (char *)path};
+    o = (kf_options){.program = "kefu", .table = table, .n_table = sizeof table / sizeof *table, .shared_file = true};
+    assert_int_equal(kf_options_parse(&o, 3, argv, &s), KF_OK);
+    assert_int_equal(s.max_jobs, 5);
+    assert_false(s.help);
+    kf_options_free(&o);
+    assert_int_equal(PARSE("--config", path), KF_ERR_INVALID);
+    unlink(path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_hold),
@@ -179,6 +193,7 @@ int main(void) {
         cmocka_unit_test(refusals_help),
         cmocka_unit_test(secrets_are_not_shown),
         cmocka_unit_test(printed_configuration_can_be_read),
+        cmocka_unit_test(a_shared_file_may_hold_names_of_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,94 @@
+/* Devices and inputs of the commands that need no broker. */
+#include "cli/local.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const kf_device_names[] = {"cpu", "cuda", "null", NULL};
+const char *const kf_dtype_names[] = {"f32", "bf16", NULL};
+
+enum { SPECIAL_TOKENS_MAX = 16 };
+
+kf_status kf_local_open(const kf_local_opts *o, kf_local *out) {
+    kf_device_opts opts = {.dtype = o->dtype ? KF_BF16 : KF_F32, .n_threads = (int)o->threads};
+    kf_local l = {0};
+    KF_TRY(kf_device_open(kf_device_names[o->device], &opts, &l.device));
+    kf_status s = kf_stream_open(l.device, &l.stream);
+    if (s == KF_OK)
+        *out = l;
+    else
+        kf_device_close(l.device);
+    return s;
+}
+
+void kf_local_close(kf_local *l) {
+    kf_stream_close(l->stream);
+    if (l->device) kf_device_close(l->device);
+    *l = (kf_local){0};
+}
+
+static kf_status ids_alloc(kf_ids *ids, size_t cap) {
+    ids->ids = calloc(cap, sizeof *ids->ids);
+    ids->start = calloc(cap, sizeof *ids->start);
+    ids->end = calloc(cap, sizeof *ids->end);
+    if (ids->ids && ids->start && ids->end) return KF_OK;
+    return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for %zu tokens", cap);
+}
+
+static kf_status ids_from_text(const char *text, kf_ids *ids) {
+    size_t n_bytes = strlen(text), cap = n_bytes + SPECIAL_TOKENS_MAX; /* a token is a byte at least */
+    KF_TRY(ids_alloc(ids, cap));
+    kf_encoding e = {.cap = cap, .ids = ids->ids, .start = ids->start, .end = ids->end};
+    KF_TRY(kf_tokenizer_encode(ids->tokenizer, text, n_bytes, KF_SPECIAL_ADD, &e));
+    ids->n = e.n;
+    return KF_OK;
+}
+
+static kf_status ids_from_list(const char *list, kf_ids *ids) {
+    KF_TRY(ids_alloc(ids, strlen(list) + 1));
+    for (const char *p = list; *p;) {
+        char *end;
+        errno = 0;
+        long id = strtol(p, &end, 10);
+        if (end == p || errno || id < 0 || id > INT32_MAX || (*end && *end != ','))
+            return KF_FAIL(KF_ERR_INVALID, "--ids: a list like 101,7592,102 wanted; item %zu is no token id",
+                           ids->n + 1);
+        ids->ids[ids->n++] = (int32_t)id;
+        p = *end ? end + 1 : end;
+    }
+    return ids->n ? KF_OK : KF_FAIL(KF_ERR_INVALID, "--ids: the list is empty");
+}
+
+kf_status kf_ids_read(const kf_local_opts *o, kf_ids *out) {
+    if (!o->text == !o->ids) return KF_FAIL(KF_ERR_INVALID, "one of --text and --ids is wanted");
+    kf_ids ids = {0};
+    kf_status s = kf_tokenizer_open(o->model, &ids.tokenizer);
+    if (o->ids && s != KF_OK) { /* ids need none; pieces are then shown as numbers */
+        kf_error_clear();
+        s = KF_OK;
+    }
+    KF_STEP(s, o->text ? ids_from_text(o->text, &ids) : ids_from_list(o->ids, &ids));
+    if (s == KF_OK)
+        *out = ids;
+    else
+        kf_ids_free(&ids);
+    return s;
+}
+
+void kf_ids_free(kf_ids *ids) {
+    if (ids->tokenizer) kf_tokenizer_close(ids->tokenizer);
+    free(ids->ids);
+    free(ids->start);
+    free(ids->end);
+    *ids = (kf_ids){0};
+}
+
+const char *kf_ids_piece(const kf_tokenizer *t, int32_t id) {
+    static char number[16];
+    const char *piece = t ? kf_tokenizer_piece(t, id) : NULL;
+    if (piece) return piece;
+    snprintf(number, sizeof number, "#%d", id);
+    return number;
+}

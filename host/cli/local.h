@@ -1,0 +1,67 @@
+/* Models in this process: what tokenize, logits, generate, eval and diff share. No broker is needed.
+ *
+ *     typedef struct settings { kf_cli_common common; kf_local_opts local; … } settings;
+ *     static const kf_option table[] = {KF_MODEL_OPTION(settings, local), KF_DEVICE_OPTIONS(settings, local),
+ *                                       KF_INPUT_OPTIONS(settings, local), KF_CLI_OPTIONS(settings)};
+ *     kf_local l;
+ *     KF_TRY(kf_local_open(&s.local, &l));
+ *     KF_TRY(kf_ids_read(&s.local, &ids));                  // from --text or --ids
+ *     …
+ *     kf_ids_free(&ids);
+ *     kf_local_close(&l);
+ */
+#ifndef KF_CLI_LOCAL_H
+#define KF_CLI_LOCAL_H
+
+#include "base/options.h"
+#include "device/device.h"
+#include "text/tokenizer.h"
+
+typedef struct kf_local_opts {
+    const char *model; /* a folder as Hugging Face saves it */
+    int device, dtype; /* indices into the two lists below */
+    int64_t threads;
+    const char *text, *ids;
+} kf_local_opts;
+
+extern const char *const kf_device_names[]; /* "cpu", "cuda", "null", NULL */
+extern const char *const kf_dtype_names[];  /* "f32", "bf16", NULL */
+
+#define KF_MODEL_OPTION(T, f)                                                                                          \
+    KF_OPTION("model", KF_OPTION_TEXT, offsetof(T, f.model), "DIR", NULL, "a model's folder", .once = true)
+#define KF_INPUT_OPTIONS(T, f)                                                                                         \
+    KF_OPTION("text", KF_OPTION_TEXT, offsetof(T, f.text), "TEXT", NULL, "input; special tokens are added",            \
+              .once = true),                                                                                           \
+        KF_OPTION("ids", KF_OPTION_TEXT, offsetof(T, f.ids), "1,2,3", NULL, "input, taken as it stands", .once = true)
+#define KF_DEVICE_OPTIONS(T, f)                                                                                        \
+    KF_OPTION("device", KF_OPTION_CHOICE, offsetof(T, f.device), "NAME", "cpu", "cpu, cuda or null",                   \
+              .choices = kf_device_names),                                                                             \
+        KF_OPTION("dtype", KF_OPTION_CHOICE, offsetof(T, f.dtype), "FORMAT", "f32", "of the weights: f32 or bf16",     \
+                  .choices = kf_dtype_names),                                                                          \
+        KF_OPTION("threads", KF_OPTION_INT, offsetof(T, f.threads), "N", "0", "of the cpu device; 0: every core",      \
+                  .max = 1024)
+
+typedef struct kf_local {
+    kf_device *device;
+    kf_stream *stream;
+} kf_local;
+
+/* The statuses of kf_device_open. */
+kf_status kf_local_open(const kf_local_opts *o, kf_local *out);
+void kf_local_close(kf_local *l); /* models on it must have been closed */
+
+typedef struct kf_ids {
+    int32_t *ids, *start, *end; /* [n]; start and end: code points of the text, 0 for ids that were given */
+    size_t n;
+    kf_tokenizer *tokenizer; /* the model's; NULL where ids were given and the folder has none that we know */
+} kf_ids;
+
+/* Exactly one of --text and --ids. KF_ERR_INVALID: it is missing, or the text names what is wrong with it; the
+ * tokenizer's statuses. */
+kf_status kf_ids_read(const kf_local_opts *o, kf_ids *out);
+void kf_ids_free(kf_ids *ids);
+
+/* "我", or "#17" where there is no piece to show. The text is valid until the next call. */
+const char *kf_ids_piece(const kf_tokenizer *t, int32_t id);
+
+#endif
