@@ -303,6 +303,15 @@ static void enqueue(struct kf_loop *l, const kf_run *run, flight *f) {
 
 /* ---- applying results ---- */
 
+static void cannot_understand(struct kf_loop *l, kf_job_impl *j, kf_status status) {
+    if (status == KF_ERR_CORRUPT) kf_metric_add(KF_M_NON_FINITE, 1);
+    if (status == KF_ERR_NO_MEMORY)
+        end_refused(l, j, KF_CODE_RESOURCE_EXHAUSTED,
+                    "the text has more words than fit in this worker's memory for one request: shorten it", 0);
+    else
+        end_refused(l, j, KF_CODE_INTERNAL, "this worker could not understand the text", 0);
+}
+
 static void understood(struct kf_loop *l, pass *p, size_t seq_idx, int64_t now_ns) {
     kf_job_impl *j = job_at(l, p->jobs[seq_idx].idx);
     if (j->epoch != p->jobs[seq_idx].epoch) return;
@@ -318,11 +327,10 @@ static void understood(struct kf_loop *l, pass *p, size_t seq_idx, int64_t now_n
         .end = j->end,
         .n_tokens = j->n_encoder,
     };
-    if (!p->live || kf_understand(&l->s->models.understander, &in, &j->job.arena, &j->understanding) != KF_OK) {
-        end_refused(l, j, p->live ? KF_CODE_RESOURCE_EXHAUSTED : KF_CODE_INTERNAL,
-                    p->live ? "the text has more words than fit in this worker's memory for one request: shorten it"
-                            : "this worker could not understand the text",
-                    0);
+    kf_status status =
+        p->live ? kf_understand(&l->s->models.understander, &in, &j->job.arena, &j->understanding) : KF_ERR_BUG;
+    if (status != KF_OK) {
+        cannot_understand(l, j, status);
         return;
     }
     step_dialogue(l, j, &(kf_dialogue_event){.kind = KF_EV_UNDERSTOOD, .understood = &j->understanding});

@@ -133,6 +133,7 @@ static void one_message(void **state) {
     assert_int_equal(a->code, KF_CODE_OK);
     assert_true(a->has_understanding);
     assert_int_equal(a->n_intents, 4);
+    assert_true(a->n_words > 0);
     assert_true(a->completion_tokens > 0 && a->completion_tokens <= 24);
     assert_true(a->finish == KF_FINISH_STOP || a->finish == KF_FINISH_LENGTH);
     assert_true(kf_server_idle(r->server));
