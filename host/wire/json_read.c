@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,16 +15,18 @@
 /* ---- parsing ---- */
 
 /* jansson has one pair of allocation functions for the process. Ours take from the arena of the parse that this thread
- * is in, and are malloc and free everywhere else. */
+ * is in, and are malloc and free everywhere else. A full arena leaves the parse by longjmp: jansson 2.14 goes on with a
+ * string that it had no memory for and writes past its end. All that it leaves behind is in the arena, or on its stack.
+ */
 static _Thread_local struct {
     kf_arena *arena;
-    bool full;
+    jmp_buf full;
 } parsing;
 
 static void *parse_alloc(size_t n) {
     if (!parsing.arena) return malloc(n);
     void *p = kf_arena_alloc(parsing.arena, n);
-    if (!p) parsing.full = true;
+    if (!p) longjmp(parsing.full, 1);
     return p;
 }
 
@@ -55,12 +58,13 @@ kf_status kf_wire_json_parse(const char *text, size_t n_bytes, kf_arena *arena, 
     pthread_once(&once, set_alloc_funcs);
     json_error_t e;
     parsing.arena = arena;
-    parsing.full = false;
-    json_t *root = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &e);
-    parsing.arena = NULL;
-    if (parsing.full)
+    if (setjmp(parsing.full)) {
+        parsing.arena = NULL;
         return KF_FAIL(KF_ERR_TOO_LARGE, "JSON: needs more than the %zu bytes that a message may take: send less",
                        arena->bytes_cap);
+    }
+    json_t *root = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &e);
+    parsing.arena = NULL;
     if (!root) return KF_FAIL(KF_ERR_INVALID, "JSON: line %d, column %d: %s", e.line, e.column, parse_fault(&e));
     *out = root;
     return KF_OK;

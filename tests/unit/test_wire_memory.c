@@ -121,6 +121,20 @@ static void a_large_text_needs_little_more_than_itself(void **state) {
     kf_arena_free(&arena);
 }
 
+/* A string that outgrows the arena in the middle: jansson 2.14 does not survive a refused allocation there. */
+static void a_string_larger_than_the_arena_is_refused(void **state) {
+    (void)state;
+    size_t n = fill("{\"text\":\"", 9, "x", 1, "\"}");
+    for (size_t bytes = 256; bytes < MESSAGE_BYTES; bytes = bytes * 5 / 3) {
+        kf_arena arena;
+        kf_request r;
+        assert_int_equal(kf_arena_init(&arena, bytes), KF_OK);
+        assert_int_equal(decode(message, n, &arena, &r), KF_ERR_TOO_LARGE);
+        assert_int_equal(r.id.n, 32);
+        kf_arena_free(&arena);
+    }
+}
+
 /* Every refusal for want of room is the same clean one, and there is a size from which on it passes. */
 static void any_arena_will_do(void **state) {
     (void)state;
@@ -182,6 +196,7 @@ int main(void) {
         cmocka_unit_test(the_counter_counts),
         cmocka_unit_test(hostile_messages_are_refused_within_the_arena),
         cmocka_unit_test(a_large_text_needs_little_more_than_itself),
+        cmocka_unit_test(a_string_larger_than_the_arena_is_refused),
         cmocka_unit_test(any_arena_will_do),
         cmocka_unit_test(encoding_allocates_nothing_and_gives_its_scratch_back),
     };
