@@ -223,6 +223,8 @@ typedef struct kf_device_opts {
     int n_threads;            /* cpu: 0 takes every core this process may use */
     bool batch_invariant_off; /* promise 3 is kept unless this is set */
     bool plain_products;      /* cpu: our own C for the products even where oneDNN is there: the reference */
+    const char *cpu_isa;      /* cpu: the most that our own loops use of "generic", "avx2", "avx512", "avx512_bf16";
+                               * NULL: what the processor has */
 } kf_device_opts;
 
 /* KF_OK; KF_ERR_UNSUPPORTED: not built in, or the machine lacks it (the text says what to do); KF_ERR_NO_MEMORY.

@@ -2,49 +2,39 @@
  *
  * Blocks lie at multiples of 16 of the key's position in its sequence, whatever the batch, the chunk of a prefill or
  * the place in the cache; so one query's sums have one order (promise 3). The row of `out` is the accumulator: no
- * scratch is needed, however long the sequence. */
+ * scratch grows with a sequence's length.
+ *
+ * A piece of work is one KV head and some neighbouring tokens. A block's keys are transposed once for all of the
+ * piece's queries: its tokens of one sequence, times the heads that share the KV head. */
 #include "device/cpu/cpu.h"
 
 #include <math.h>
 
-typedef struct attend {
-    float max, sum; /* of the scores so far; of exp(score - max) so far */
-} attend;
-
-/* One block of n keys. q [head_dim]; k, v: n rows, strides in elements; acc [head_dim]. */
-static void attend_block(attend *a, float *acc, const float *q, const float *k, const float *v, size_t stride, size_t n,
-                         const kf_heads *h) {
-    float p[KF_KV_BLOCK_SIZE];
-    float max = a->max;
-    for (size_t i = 0; i < n; i++) {
-        float score = 0;
-        for (size_t c = 0; c < h->head_dim; c++)
-            score += q[c] * k[i * stride + c];
-        p[i] = score * h->scale;
-        if (p[i] > max) max = p[i];
-    }
-    float shrink = expf(a->max - max); /* 0 for the first block, where a->max is -inf */
-    a->max = max;
-    a->sum *= shrink;
-    for (size_t c = 0; c < h->head_dim; c++)
-        acc[c] *= shrink;
-    for (size_t i = 0; i < n; i++) {
-        p[i] = expf(p[i] - max);
-        a->sum += p[i];
-        for (size_t c = 0; c < h->head_dim; c++)
-            acc[c] += p[i] * v[i * stride + c];
-    }
-}
+enum { MAX_HEAD_DIM = 512, MAX_QUERIES = 128, MAX_TOKENS = 16 };
 
 typedef struct attention_job {
+    const kf_cpu_loops *loops;
     float *out;     /* [n_tokens, n_heads, head_dim] */
     const float *q; /* rows q_stride apart */
     size_t q_stride;
     const kf_batch *b;
+    size_t n_tokens;
     kf_heads h;
-    const kf_paged *paged; /* NULL: K and V follow q in its row */
+    size_t piece_tokens;   /* at most MAX_TOKENS */
+    const kf_paged *paged; /* NULL: K and V follow q in its row, and every token sees its whole sequence */
     kf_kv_layer cache;
 } attention_job;
+
+/* Neighbouring tokens of one sequence and the heads of one KV head: the queries that share keys. */
+typedef struct group {
+    size_t seq, first, last; /* tokens of the batch */
+    size_t kv_head;
+    size_t n_keys_first; /* of the first token; the next has one more where attention is causal */
+} group;
+
+static size_t n_keys_of(const attention_job *j, const group *g, size_t token) {
+    return g->n_keys_first + (j->paged ? token - g->first : 0);
+}
 
 /* The sequence that token t belongs to. */
 static size_t seq_of(const kf_batch *b, size_t t) {
@@ -59,46 +49,93 @@ static size_t seq_of(const kf_batch *b, size_t t) {
     return low;
 }
 
-/* One query against n_keys keys of its sequence. */
-static void attend_row(const attention_job *j, size_t t, size_t seq, size_t head, size_t n_keys) {
+typedef struct key_block {
+    const float *k, *v; /* rows `stride` elements apart */
+    size_t stride;
+} key_block;
+
+/* Where the keys from position `first` on lie. */
+static key_block block_at(const attention_job *j, const group *g, size_t first) {
     const kf_heads *h = &j->h;
-    const float *q = j->q + t * j->q_stride + head * h->head_dim;
-    float *acc = j->out + (t * h->n_heads + head) * h->head_dim;
-    size_t kv_head = head / (h->n_heads / h->n_kv_heads);
-    attend a = {.max = -INFINITY};
-    memset(acc, 0, h->head_dim * sizeof *acc);
-    for (size_t first = 0; first < n_keys; first += KF_KV_BLOCK_SIZE) {
-        size_t n = n_keys - first < KF_KV_BLOCK_SIZE ? n_keys - first : KF_KV_BLOCK_SIZE;
-        if (j->paged) {
-            size_t block = (size_t)j->paged->block_table[seq * j->paged->max_blocks + first / KF_KV_BLOCK_SIZE];
-            size_t at = (block * h->n_kv_heads + kv_head) * KF_KV_BLOCK_SIZE * h->head_dim;
-            attend_block(&a, acc, q, (float *)j->cache.k + at, (float *)j->cache.v + at, h->head_dim, n, h);
-        } else {
-            size_t width = h->n_heads * h->head_dim;
-            const float *k = j->q + ((size_t)j->b->cu_seqlens[seq] + first) * j->q_stride + width + head * h->head_dim;
-            attend_block(&a, acc, q, k, k + width, j->q_stride, n, h);
-        }
+    if (j->paged) {
+        size_t block = (size_t)j->paged->block_table[g->seq * j->paged->max_blocks + first / KF_KV_BLOCK_SIZE];
+        size_t at = (block * h->n_kv_heads + g->kv_head) * KF_KV_BLOCK_SIZE * h->head_dim;
+        return (key_block){(const float *)j->cache.k + at, (const float *)j->cache.v + at, h->head_dim};
     }
-    for (size_t c = 0; c < h->head_dim; c++)
-        acc[c] /= a.sum;
+    size_t width = h->n_heads * h->head_dim;
+    const float *row = j->q + ((size_t)j->b->cu_seqlens[g->seq] + first) * j->q_stride + g->kv_head * h->head_dim;
+    return (key_block){row + width, row + 2 * width, j->q_stride};
 }
 
+static void attend_group(const attention_job *j, const group *g) {
+    const kf_heads *h = &j->h;
+    size_t n_shared = h->n_heads / h->n_kv_heads, dim = h->head_dim;
+    kf_cpu_softmax softmax[MAX_QUERIES];
+    float keys[MAX_HEAD_DIM * KF_KV_BLOCK_SIZE]; /* [head_dim, 16] */
+    for (size_t t = g->first; t < g->last; t++)
+        memset(j->out + (t * h->n_heads + g->kv_head * n_shared) * dim, 0, n_shared * dim * sizeof(float));
+    for (size_t i = 0; i < (g->last - g->first) * n_shared; i++)
+        softmax[i] = (kf_cpu_softmax){.max = -INFINITY};
+
+    size_t n_keys_last = n_keys_of(j, g, g->last - 1);
+    for (size_t first = 0; first < n_keys_last; first += KF_KV_BLOCK_SIZE) {
+        key_block block = block_at(j, g, first);
+        size_t n = n_keys_last - first < KF_KV_BLOCK_SIZE ? n_keys_last - first : KF_KV_BLOCK_SIZE;
+        j->loops->transpose_keys(keys, block.k, block.stride, n, dim);
+        for (size_t t = g->first; t < g->last; t++) {
+            size_t n_keys = n_keys_of(j, g, t);
+            if (n_keys <= first) continue;
+            size_t seen = n_keys - first < n ? n_keys - first : n;
+            for (size_t i = 0, head = g->kv_head * n_shared; i < n_shared; i++, head++)
+                j->loops->attend(&softmax[(t - g->first) * n_shared + i], j->out + (t * h->n_heads + head) * dim,
+                                 j->q + t * j->q_stride + head * dim, keys, block.v, block.stride, seen, dim, h->scale);
+        }
+    }
+    for (size_t t = g->first; t < g->last; t++)
+        for (size_t i = 0, head = g->kv_head * n_shared; i < n_shared; i++, head++)
+            j->loops->attend_end(&softmax[(t - g->first) * n_shared + i], j->out + (t * h->n_heads + head) * dim, dim);
+}
+
+/* Pieces first .. last of [token groups, n_kv_heads]. */
 static void attention_body(void *arg, size_t first, size_t last) {
     const attention_job *j = arg;
-    for (size_t t = first; t < last; t++) {
-        size_t seq = seq_of(j->b, t);
-        size_t begin = (size_t)j->b->cu_seqlens[seq], end = (size_t)j->b->cu_seqlens[seq + 1];
-        size_t n_keys = j->paged ? (size_t)j->paged->kv_len[seq] - (end - begin) + (t - begin) + 1 : end - begin;
-        for (size_t head = 0; head < j->h.n_heads; head++)
-            attend_row(j, t, seq, head, n_keys);
+    for (size_t i = first; i < last; i++) {
+        size_t token = i / j->h.n_kv_heads * j->piece_tokens;
+        size_t end = j->n_tokens - token < j->piece_tokens ? j->n_tokens : token + j->piece_tokens;
+        for (group g = {.kv_head = i % j->h.n_kv_heads}; token < end; token = g.last) {
+            g.seq = seq_of(j->b, token);
+            size_t begin = (size_t)j->b->cu_seqlens[g.seq], seq_end = (size_t)j->b->cu_seqlens[g.seq + 1];
+            g.first = token;
+            g.last = seq_end < end ? seq_end : end;
+            g.n_keys_first = j->paged ? (size_t)j->paged->kv_len[g.seq] - (seq_end - token) + 1 : seq_end - begin;
+            attend_group(j, &g);
+        }
     }
+}
+
+static void run(kf_stream *s, attention_job *j) {
+    const kf_heads *h = &j->h;
+    j->loops = kf_cpu_loops_of(s);
+    j->n_tokens = (size_t)j->b->cu_seqlens[j->b->n_seqs];
+    size_t n_shared = h->n_kv_heads ? h->n_heads / h->n_kv_heads : 0;
+    if (n_shared == 0 || n_shared > MAX_QUERIES || h->n_heads % h->n_kv_heads || h->head_dim > MAX_HEAD_DIM) {
+        kf_cpu_fail(s, KF_ERR_BUG, "attention: %zu heads over %zu KV heads of %zu; at most %d share one, of at most %d",
+                    h->n_heads, h->n_kv_heads, h->head_dim, MAX_QUERIES, MAX_HEAD_DIM);
+        return;
+    }
+    /* long pieces share the transposed keys, short ones keep every thread busy */
+    size_t n_tokens = j->n_tokens * h->n_kv_heads / 32;
+    n_tokens = n_tokens < 1 ? 1 : n_tokens > MAX_TOKENS ? MAX_TOKENS : n_tokens;
+    j->piece_tokens = n_tokens * n_shared > MAX_QUERIES ? MAX_QUERIES / n_shared : n_tokens;
+    size_t n_pieces = (j->n_tokens + j->piece_tokens - 1) / j->piece_tokens * h->n_kv_heads;
+    kf_cpu_parallel_for(s, n_pieces, 1, attention_body, j);
 }
 
 void kf_cpu_attention(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_heads h) {
     if (!kf_cpu_runs(s)) return;
     h.n_kv_heads = h.n_heads;
     attention_job j = {.out = out, .q = qkv, .q_stride = 3 * h.n_heads * h.head_dim, .b = b, .h = h};
-    kf_cpu_parallel_for(s, (size_t)b->cu_seqlens[b->n_seqs], 1, attention_body, &j);
+    run(s, &j);
 }
 
 void kf_cpu_attention_paged(kf_stream *s, void *out, const void *q, size_t q_stride, kf_kv_layer cache,
@@ -111,5 +148,5 @@ void kf_cpu_attention_paged(kf_stream *s, void *out, const void *q, size_t q_str
             return;
         }
     attention_job j = {.out = out, .q = q, .q_stride = q_stride, .b = b, .h = h, .paged = p, .cache = cache};
-    kf_cpu_parallel_for(s, (size_t)b->cu_seqlens[b->n_seqs], 1, attention_body, &j);
+    run(s, &j);
 }

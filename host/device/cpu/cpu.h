@@ -8,14 +8,27 @@
 
 #include <string.h>
 
+#include "device/cpu/loops.h"
 #include "device/device.h"
 
 typedef struct kf_cpu_pool kf_cpu_pool;
+typedef struct kf_onednn kf_onednn;             /* linear_onednn.c */
+typedef struct kf_onednn_shape kf_onednn_shape; /* the products of one n_in and number of columns */
+
+/* What products need beside their arguments. It grows when a weight is packed, never in an operation. */
+typedef struct kf_cpu_scratch {
+    void *x;       /* rows of x in the format of a product: f32 or bf16 */
+    float *sums;   /* oneDNN's output, [rows, columns] */
+    void *library; /* oneDNN's own scratchpad */
+    size_t x_bytes, sums_bytes, library_bytes;
+} kf_cpu_scratch;
 
 typedef struct kf_cpu_device {
     kf_device base;
+    kf_cpu_loops loops;
     kf_cpu_pool *pool;
-    bool onednn; /* products go to oneDNN */
+    kf_cpu_scratch scratch;
+    kf_onednn *onednn; /* NULL: every product is ours */
 } kf_cpu_device;
 
 typedef struct kf_cpu_stream {
@@ -29,22 +42,41 @@ struct kf_event {
     char text[256];
 };
 
+/* Our products of a weight: which loop, and where K restarts. */
+typedef struct kf_cpu_plan {
+    void (*product)(const kf_cpu_product *p);
+    bool x_bf16; /* product takes x in bf16 */
+    size_t k_block;
+} kf_cpu_plan;
+
 struct kf_weight {
     size_t n_in, n_out;
-    size_t bytes;   /* counted in memory_bytes_used */
-    kf_dtype dtype; /* of data */
-    void *data;     /* [n_out, n_in] */
-    float *bias;    /* [n_out], or NULL */
+    size_t n_in_padded; /* kf_cpu_panel_depth */
+    kf_dtype dtype;     /* of panels */
+    void *panels;       /* as loops.h has them, n_panels = n_out / KF_CPU_PANEL, rounded up */
+    float *bias;        /* [n_panels * KF_CPU_PANEL], zeros behind the last; NULL for none */
+    kf_cpu_plan plan;
+    size_t n_rows_ours;    /* products of at most so many rows are ours; SIZE_MAX: all */
+    kf_onednn_shape *wide; /* oneDNN's products of KF_ONEDNN_COLUMNS columns, and of what is left of n_out; or NULL */
+    kf_onednn_shape *rest;
+    void **column_groups; /* oneDNN's handles of the panels, one for each group of columns */
 };
 
+/* ---- limits.c ---- */
+size_t kf_cpu_memory_bytes(void); /* what this process may use */
+int kf_cpu_threads_allowed(void); /* cores that the calling thread may use */
+
 /* ---- memory.c ---- */
-size_t kf_cpu_memory_bytes(void); /* what this process may use: the machine's or its control group's */
 kf_status kf_cpu_alloc(kf_device *d, size_t bytes, const char *what, void **out); /* aligned to 64 */
 void kf_cpu_free(kf_device *d, void *p);
 kf_status kf_cpu_alloc_pinned(kf_device *d, size_t bytes, void **out);
 void kf_cpu_free_pinned(kf_device *d, void *p);
 
 /* ---- stream.c ---- */
+static inline const kf_cpu_loops *kf_cpu_loops_of(const kf_stream *s) {
+    return &((const kf_cpu_device *)s->device)->loops;
+}
+
 kf_status kf_cpu_stream_open(kf_device *d, kf_stream **out);
 void kf_cpu_stream_close(kf_stream *s);
 kf_status kf_cpu_event_new(kf_device *d, kf_event **out);
@@ -63,15 +95,18 @@ static inline bool kf_cpu_runs(const kf_stream *s) {
 /* Fails the stream, unless it has failed before. */
 void kf_cpu_fail(kf_stream *s, kf_status status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* ---- pool.c ---- */
+/* ---- pool_openmp.c where KF_HAVE_ONEDNN, else pool_pthread.c ---- */
 
 /* n_threads counts the caller. KF_ERR_NO_MEMORY; KF_ERR_IO: a thread could not be started. */
 kf_status kf_cpu_pool_open(int n_threads, kf_cpu_pool **out);
 void kf_cpu_pool_close(kf_cpu_pool *p);
-int kf_cpu_threads_allowed(void); /* cores that this process may use */
+
+/* OpenMP only: makes the pool's number of threads the calling thread's, for oneDNN's products. */
+void kf_cpu_pool_adopt(kf_cpu_pool *p);
 
 /* Calls body(arg, first, last) for pieces of [0, n) that are at least `grain` long, on the pool's threads, and
  * returns when all are done. What a body writes must not depend on how [0, n) was cut. */
+enum { KF_CPU_GRAIN = 8192 }; /* elements of a simple loop worth a thread */
 typedef void kf_cpu_body(void *arg, size_t first, size_t last);
 void kf_cpu_parallel_for(kf_stream *s, size_t n, size_t grain, kf_cpu_body *body, void *arg);
 
@@ -79,8 +114,24 @@ void kf_cpu_parallel_for(kf_stream *s, size_t n, size_t grain, kf_cpu_body *body
 kf_status kf_cpu_weight_pack(kf_device *d, const kf_weight_desc *desc, kf_weight **out);
 void kf_cpu_weight_free(kf_device *d, kf_weight *w);
 
+/* Makes *p hold `bytes` at least; what it held is lost. KF_ERR_NO_MEMORY. */
+kf_status kf_cpu_scratch_grow(void **p, size_t *bytes_now, size_t bytes);
+
+/* ---- linear_onednn.c, where KF_HAVE_ONEDNN ---- */
+enum { KF_ONEDNN_COLUMNS = 2048, KF_ONEDNN_ROWS = 256 }; /* the most that one of its products has */
+
+kf_status kf_onednn_open(kf_cpu_device *d, kf_onednn **out);
+void kf_onednn_close(kf_onednn *o);
+
+/* Gives a packed weight its products and, where invariance is asked for, the plan whose bits are theirs.
+ * KF_ERR_NO_MEMORY; where oneDNN has no product for the weight it stays as it is. */
+kf_status kf_onednn_weight_add(kf_cpu_device *d, kf_weight *w);
+void kf_onednn_weight_free(kf_weight *w);
+
+/* out = act(x Wᵀ + bias) + residual for at most KF_ONEDNN_ROWS rows. */
+void kf_onednn_linear(kf_stream *s, float *out, const float *x, const kf_weight *w, size_t n_rows, kf_linear_opts o);
+
 /* ---- operations ---- */
-float kf_cpu_act(kf_activation act, float x);
 void kf_cpu_embed(kf_stream *s, void *out, const void *table, size_t hidden, const int32_t *ids,
                   const int32_t *last_token, size_t n_tokens);
 void kf_cpu_embed_bert(kf_stream *s, void *out, const void *word, const void *position, const void *type0,

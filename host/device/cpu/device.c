@@ -5,7 +5,13 @@
 
 static void cpu_close(kf_device *base) {
     kf_cpu_device *d = (kf_cpu_device *)base;
+#ifdef KF_HAVE_ONEDNN
+    kf_onednn_close(d->onednn);
+#endif
     kf_cpu_pool_close(d->pool);
+    free(d->scratch.x);
+    free(d->scratch.sums);
+    free(d->scratch.library);
     free(d);
 }
 
@@ -58,7 +64,11 @@ kf_status kf_cpu_open(const kf_device_opts *o, kf_device **out) {
         .batch_invariant = !o->batch_invariant_off,
         .memory_bytes = kf_cpu_memory_bytes(),
     };
-    kf_status s = kf_cpu_pool_open(o->n_threads > 0 ? o->n_threads : kf_cpu_threads_allowed(), &d->pool);
+    kf_status s = kf_cpu_loops_choose(o->cpu_isa, &d->loops);
+    KF_STEP(s, kf_cpu_pool_open(o->n_threads > 0 ? o->n_threads : kf_cpu_threads_allowed(), &d->pool));
+#ifdef KF_HAVE_ONEDNN
+    if (!o->plain_products) KF_STEP(s, kf_onednn_open(d, &d->onednn));
+#endif
     if (s != KF_OK) {
         cpu_close(&d->base);
         return s;

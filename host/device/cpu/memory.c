@@ -1,9 +1,7 @@
 /* Memory of the CPU device: counted, aligned to 64 bytes, refused with both figures where it does not fit. */
 #include "device/cpu/cpu.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/sysinfo.h>
 
 enum { ALIGN = 64 };
 
@@ -12,28 +10,6 @@ typedef union block_head {
     size_t bytes;
     char line[ALIGN];
 } block_head;
-
-/* The number in a control group's file; SIZE_MAX where there is none or it says "max". */
-static size_t limit_of(const char *path) {
-    FILE *f = fopen(path, "re");
-    unsigned long long n = SIZE_MAX;
-    if (f) {
-        if (fscanf(f, "%llu", &n) != 1) n = SIZE_MAX;
-        fclose(f);
-    }
-    return (size_t)n;
-}
-
-size_t kf_cpu_memory_bytes(void) {
-    struct sysinfo si;
-    size_t bytes = SIZE_MAX;
-    if (sysinfo(&si) == 0) bytes = (size_t)si.totalram * si.mem_unit;
-    size_t v2 = limit_of("/sys/fs/cgroup/memory.max");
-    size_t v1 = limit_of("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-    if (v2 < bytes) bytes = v2;
-    if (v1 < bytes) bytes = v1;
-    return bytes;
-}
 
 kf_status kf_cpu_alloc(kf_device *d, size_t bytes, const char *what, void **out) {
     size_t left = d->memory_bytes > d->memory_bytes_used ? d->memory_bytes - d->memory_bytes_used : 0;

@@ -8,7 +8,10 @@
 
 #include <math.h>
 
+enum { BLOCK = 256 };
+
 typedef struct row {
+    const kf_cpu_loops *loops;
     const float *logits;  /* [vocab_size] */
     const uint32_t *seen; /* bits, or NULL */
     size_t vocab_size;
@@ -17,11 +20,28 @@ typedef struct row {
     uint32_t kept; /* tokens whose key is at least this are still in */
 } row;
 
-/* The logit after the repetition penalty and the temperature. */
-static float value(const row *r, size_t id) {
-    float v = r->logits[id];
-    if (r->seen && (r->seen[id / 32] >> id % 32 & 1)) v = v < 0 ? v * r->penalty : v / r->penalty;
-    return v * r->inverse_temperature + 0.0f; /* -0 becomes 0: equal values have equal keys */
+/* A row is read in blocks: the values, and their weights exp(value - max), of ids first .. first + n. */
+typedef struct block {
+    size_t first, n;
+    float value[BLOCK], weight[BLOCK];
+} block;
+
+/* The logits after the repetition penalty and the temperature. False: the row has ended. */
+static bool block_next(const row *r, block *b) {
+    b->first += b->n;
+    b->n = r->vocab_size - b->first < BLOCK ? r->vocab_size - b->first : BLOCK;
+    memcpy(b->value, r->logits + b->first, b->n * sizeof *b->value);
+    for (size_t i = 0, id = b->first; r->seen && i < b->n; i++, id++)
+        if (r->seen[id / 32] >> id % 32 & 1) b->value[i] *= b->value[i] < 0 ? r->penalty : 1 / r->penalty;
+    for (size_t i = 0; i < b->n; i++)
+        b->value[i] = b->value[i] * r->inverse_temperature + 0.0f; /* -0 becomes 0: equal values have equal keys */
+    return b->n > 0;
+}
+
+static bool block_next_weighed(const row *r, block *b) {
+    if (!block_next(r, b)) return false;
+    r->loops->exp(b->weight, b->value, r->max, b->n);
+    return true;
 }
 
 /* An integer in the order of the floats. */
@@ -31,21 +51,23 @@ static uint32_t key_of(float v) {
     return u ^ (u >> 31 ? 0xffffffffu : 0x80000000u);
 }
 
-static double weight(const row *r, float v) {
-    return exp((double)v - r->max);
+/* What the tokens that are still in weigh or count, by one byte of their keys; the bits above it are those of `key`. */
+static void histogram(double bins[256], const row *r, uint32_t key, int shift, bool weigh) {
+    uint32_t known = shift == 24 ? 0 : 0xffffffffu << (shift + 8);
+    memset(bins, 0, 256 * sizeof *bins);
+    for (block b = {0}; weigh ? block_next_weighed(r, &b) : block_next(r, &b);)
+        for (size_t i = 0; i < b.n; i++) {
+            uint32_t k = key_of(b.value[i]);
+            if (k >= r->kept && (k & known) == key) bins[k >> shift & 255] += weigh ? (double)b.weight[i] : 1;
+        }
 }
 
 /* The greatest key such that the tokens from it on (and still in) count or weigh at least `want`. */
 static uint32_t threshold(const row *r, double want, bool weigh) {
-    uint32_t key = 0, known = 0; /* bits of the answer; which bits are known */
-    double above = 0;
+    uint32_t key = 0;
+    double above = 0, bins[256];
     for (int shift = 24; shift >= 0; shift -= 8) {
-        double bins[256] = {0};
-        for (size_t id = 0; id < r->vocab_size; id++) {
-            float v = value(r, id);
-            uint32_t k = key_of(v);
-            if (k >= r->kept && (k & known) == key) bins[k >> shift & 255] += weigh ? weight(r, v) : 1;
-        }
+        histogram(bins, r, key, shift, weigh);
         int bin = 255, lowest = 255;
         for (; bin >= 0; bin--) {
             if (bins[bin] == 0) continue;
@@ -58,17 +80,15 @@ static uint32_t threshold(const row *r, double want, bool weigh) {
             above -= bins[bin];
         }
         key |= (uint32_t)bin << shift;
-        known |= 255u << shift;
     }
     return key;
 }
 
 static double weight_kept(const row *r) {
     double sum = 0;
-    for (size_t id = 0; id < r->vocab_size; id++) {
-        float v = value(r, id);
-        if (key_of(v) >= r->kept) sum += weight(r, v);
-    }
+    for (block b = {0}; block_next_weighed(r, &b);)
+        for (size_t i = 0; i < b.n; i++)
+            if (key_of(b.value[i]) >= r->kept) sum += (double)b.weight[i];
     return sum;
 }
 
@@ -83,58 +103,55 @@ static void filter(row *r, const kf_sample_params *p) {
 
 /* The token at `uniform` of the kept tokens' weights, laid end to end in order of id. */
 static int32_t draw(const row *r, float uniform) {
-    double target = uniform * weight_kept(r), sum = 0;
-    int32_t last = 0;
-    for (size_t id = 0; id < r->vocab_size; id++) {
-        float v = value(r, id);
-        if (key_of(v) < r->kept) continue;
-        last = (int32_t)id;
-        sum += weight(r, v);
-        if (sum > target) break;
+    double target = (double)uniform * weight_kept(r), sum = 0;
+    size_t last = 0;
+    for (block b = {0}; block_next_weighed(r, &b);)
+        for (size_t i = 0; i < b.n; i++) {
+            if (key_of(b.value[i]) < r->kept) continue;
+            last = b.first + i;
+            sum += (double)b.weight[i];
+            if (sum > target) return (int32_t)last;
+        }
+    return (int32_t)last;
+}
+
+/* The lowest id of the greatest value, which goes to r->max. */
+static int32_t argmax(row *r) {
+    size_t best = 0;
+    r->max = -INFINITY;
+    for (block b = {0}; block_next(r, &b);) {
+        float max = r->loops->max(b.value, b.n);
+        if (max <= r->max) continue;
+        r->max = max;
+        for (best = b.first; b.value[best - b.first] != max;)
+            best++;
     }
-    return last;
+    return (int32_t)best;
 }
 
-/* The lowest id of the greatest value. */
-static int32_t argmax(const row *r) {
-    int32_t best = 0;
-    for (size_t id = 1; id < r->vocab_size; id++)
-        if (value(r, id) > value(r, (size_t)best)) best = (int32_t)id;
-    return best;
+/* Of the logits as they are. */
+static float log_prob(const row *r, int32_t token) {
+    float max = r->loops->max(r->logits, r->vocab_size);
+    return (float)((double)r->logits[token] - (double)max - log(r->loops->sum_exp(r->logits, max, r->vocab_size)));
 }
 
-static bool all_finite(const float *x, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(x[i])) return false;
-    return true;
-}
-
-static float log_prob(const float *logits, size_t n, int32_t token) {
-    float max = logits[0];
-    for (size_t i = 1; i < n; i++)
-        max = logits[i] > max ? logits[i] : max;
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += exp((double)logits[i] - max);
-    return (float)((double)logits[token] - max - log(sum));
-}
-
-static kf_sample_out sample_row(const float *logits, const kf_sample_params *p, const kf_sampler *sm) {
+static kf_sample_out sample_row(const kf_cpu_loops *loops, const float *logits, const kf_sample_params *p,
+                                const kf_sampler *sm) {
     size_t n = sm->vocab_size;
-    if (!all_finite(logits, n)) return (kf_sample_out){0};
-    row r = {.logits = logits, .vocab_size = n, .penalty = p->repetition_penalty};
+    if (!loops->all_finite(logits, n)) return (kf_sample_out){0};
+    row r = {.loops = loops, .logits = logits, .vocab_size = n, .penalty = p->repetition_penalty};
     if (p->slot >= 0 && p->repetition_penalty != 1) r.seen = sm->seen + (size_t)p->slot * ((n + 31) / 32);
     r.inverse_temperature = p->temperature > 0 ? 1 / p->temperature : 1;
     int32_t token = argmax(&r);
     if (p->temperature > 0) {
-        r.max = value(&r, (size_t)token);
         filter(&r, p);
         token = draw(&r, kf_random_uniform(p->seed_lo, p->seed_hi, p->position));
     }
-    return (kf_sample_out){.token = token, .logprob = log_prob(logits, n, token), .finite = 1};
+    return (kf_sample_out){.token = token, .logprob = log_prob(&r, token), .finite = 1};
 }
 
 typedef struct sample_job {
+    const kf_cpu_loops *loops;
     kf_sample_out *out;
     const float *logits;
     const kf_sample_params *params;
@@ -144,7 +161,7 @@ typedef struct sample_job {
 static void sample_body(void *arg, size_t first, size_t last) {
     const sample_job *j = arg;
     for (size_t i = first; i < last; i++)
-        j->out[i] = sample_row(j->logits + i * j->sm->vocab_size, &j->params[i], j->sm);
+        j->out[i] = sample_row(j->loops, j->logits + i * j->sm->vocab_size, &j->params[i], j->sm);
 }
 
 static void mark(const kf_sampler *sm, int32_t slot, int32_t id) {
@@ -154,7 +171,7 @@ static void mark(const kf_sampler *sm, int32_t slot, int32_t id) {
 void kf_cpu_sample(kf_stream *s, kf_sample_out *out, const float *logits, const kf_sample_params *params,
                    const kf_sampler *sm, size_t n_rows) {
     if (!kf_cpu_runs(s)) return;
-    sample_job j = {.out = out, .logits = logits, .params = params, .sm = sm};
+    sample_job j = {.loops = kf_cpu_loops_of(s), .out = out, .logits = logits, .params = params, .sm = sm};
     kf_cpu_parallel_for(s, n_rows, 1, sample_body, &j);
     for (size_t i = 0; i < n_rows; i++) {
         if (params[i].slot < 0 || !out[i].finite) continue;

@@ -1,11 +1,10 @@
-/* The compute pool: one loop at a time, cut into as many pieces as there are threads; the caller is one of them.
- * Pieces are handed out by an atomic counter, so an uneven loop (ragged attention) evens itself out. */
+/* The compute pool where there is no OpenMP: one loop at a time, the caller is one of its threads. Pieces are handed
+ * out by an atomic counter, so an uneven loop (ragged attention) evens itself out. */
+#ifndef KF_HAVE_ONEDNN
 #include "device/cpu/cpu.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* A piece a thread would be the fewest; a few more each let a fast thread take over from a slow one. */
@@ -119,21 +118,4 @@ void kf_cpu_pool_close(kf_cpu_pool *p) {
     free(p->threads);
     free(p);
 }
-
-/* Whole cores of a control group's quota, rounded up; INT_MAX without one. */
-static int quota_cores(void) {
-    FILE *f = fopen("/sys/fs/cgroup/cpu.max", "re");
-    long quota = 0, period = 0;
-    if (f) {
-        if (fscanf(f, "%ld %ld", &quota, &period) != 2) quota = 0;
-        fclose(f);
-    }
-    return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : MAX_THREADS;
-}
-
-int kf_cpu_threads_allowed(void) {
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    int quota = quota_cores();
-    return n < quota ? n : quota;
-}
+#endif
