@@ -36,6 +36,12 @@ bool kf_nats_uses_tls(const kf_nats_opts *o) {
     return strstr(o->url, "tls://") || o->tls_ca || o->tls_cert || o->tls_key || o->tls_name;
 }
 
+void kf_nats_url_shown(const char *url, char *out, size_t cap) {
+    const char *scheme = strstr(url, "://"), *at = strrchr(url, '@');
+    int n_scheme = scheme && at ? (int)(scheme - url) + 3 : 0;
+    snprintf(out, cap, "%.*s%s", n_scheme, url, at ? at + 1 : url);
+}
+
 static kf_status check_file(const char *option, const char *path) {
     if (!path || access(path, R_OK) == 0) return KF_OK;
     return KF_FAIL(KF_ERR_NOT_FOUND, "--%s %s: the file is not there or cannot be read", option, path);

@@ -49,6 +49,9 @@ kf_status kf_nats_options_new(const kf_nats_opts *o, const char *name, natsOptio
 /* Does a connection with these options speak TLS? */
 bool kf_nats_uses_tls(const kf_nats_opts *o);
 
+/* A server's URL as it may be logged: what stands before an @ is left out. Writes out[cap]. */
+void kf_nats_url_shown(const char *url, char *out, size_t cap);
+
 /* A status of nats.c as one of ours, and a record of it: "<what>: <nats.c's text>". */
 kf_status kf_nats_failed(natsStatus ns, const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
