@@ -1,0 +1,184 @@
+/* kefud: configuration, log, HTTP, device, models, NATS, in this order; then it waits for a signal and drains.
+ *
+ * HTTP comes early, so that probes hear "loading models" instead of nothing. Signals are blocked everywhere and read
+ * from a descriptor here, so no handler ever interrupts a thread. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "kefud/config.h"
+#include "kefud/health.h"
+
+enum { EXIT_DRAINED = 0, EXIT_START = 1, EXIT_USAGE = 2, EXIT_BROKER = 3, EXIT_DEVICE = 4, EXIT_UNFINISHED = 5 };
+enum {
+    JOB_ARENA_BYTES = 256 << 10,
+    MAX_TEXT_BYTES = 16 << 10, /* of one text; the model's limit in tokens comes on top */
+    DEFAULT_TOKENS = 64,
+    POLL_MS = 500
+};
+
+typedef struct worker {
+    kf_kefud_config config;
+    kf_device *device;
+    kf_health health;
+    kf_http *http;
+    int signal_fd;
+} worker;
+
+static void log_failure(const char *event) {
+    kf_log(KF_ERROR, event, KF_STR("why", kf_error_text()), KF_STR("where", kf_error_where()), KF_END);
+}
+
+/* ---- start and stop ---- */
+
+static kf_status block_signals(int *out) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    signal(SIGPIPE, SIG_IGN);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || (*out = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)
+        return KF_FAIL(KF_ERR_IO, "signals: %s", strerror(errno));
+    return KF_OK;
+}
+
+static kf_status start_http(worker *w) {
+    if (!strcmp(w->config.http, "off")) return KF_OK;
+    kf_http_opts o = {
+        .address = w->config.http, .probe = kf_health_probe, .before_metrics = kf_health_gauges, .ctx = &w->health};
+    return kf_http_start(&o, &w->http);
+}
+
+static kf_status start_server(worker *w) {
+    const kf_kefud_config *c = &w->config;
+    kf_device_opts device = {.dtype = c->dtype == 1 ? KF_BF16 : KF_F32,
+                             .n_threads = (int)c->threads,
+                             .batch_invariant_off = !c->batch_invariant};
+    KF_TRY(kf_device_open(kf_kefud_device_name(c), &device, &w->device));
+    kf_server_opts o = {.device = w->device,
+                        .models_dir = c->models,
+                        .n_jobs = (size_t)c->max_jobs,
+                        .job_arena_bytes = JOB_ARENA_BYTES,
+                        .max_running = (size_t)c->max_running,
+                        .kv_cache_bytes = (size_t)c->kv_cache_mb << 20,
+                        .max_gap_ms = c->max_gap_ms};
+    kf_server *server;
+    KF_TRY(kf_server_start(&o, &server));
+    atomic_store(&w->health.server, server);
+    return KF_OK;
+}
+
+static kf_status start_transport(worker *w) {
+    const kf_kefud_config *c = &w->config;
+    uint32_t max_tokens = (uint32_t)c->max_tokens;
+    kf_transport_opts o = {.nats = c->nats,
+                           .job_arena_bytes = JOB_ARENA_BYTES,
+                           .limits = {.max_text_bytes = MAX_TEXT_BYTES,
+                                      .max_tokens = max_tokens,
+                                      .default_max_tokens = max_tokens < DEFAULT_TOKENS ? max_tokens : DEFAULT_TOKENS,
+                                      .default_deadline_ms = (uint32_t)c->deadline_ms,
+                                      .default_temperature = 0.3f,
+                                      .default_top_p = 0.9f,
+                                      .default_top_k = 40,
+                                      .default_repetition_penalty = 1.1f}};
+    kf_transport *t;
+    KF_TRY(kf_transport_start(&o, atomic_load(&w->health.server), &t));
+    atomic_store(&w->health.transport, t);
+    return KF_OK;
+}
+
+static void stop(worker *w) {
+    kf_http_stop(w->http); /* first: its thread looks at the others */
+    kf_transport_stop(atomic_load(&w->health.transport));
+    if (atomic_load(&w->health.server)) kf_server_stop(atomic_load(&w->health.server));
+    if (w->device) kf_device_close(w->device);
+    if (w->signal_fd >= 0) close(w->signal_fd);
+}
+
+/* ---- the main thread's wait ---- */
+
+static bool signalled(worker *w) {
+    struct signalfd_siginfo info;
+    if (read(w->signal_fd, &info, sizeof info) != sizeof info) return false;
+    kf_log(KF_INFO, "signal", KF_STR("name", strsignal((int)info.ssi_signo)), KF_END);
+    return true;
+}
+
+static bool device_failed(worker *w) {
+    kf_server_state s;
+    kf_server_state_get(atomic_load(&w->health.server), &s);
+    return s.device_failed;
+}
+
+/* Until the transport has ended, or the time for draining, or a second signal says so. Returns the exit code. */
+static int wait_for_end(worker *w) {
+    kf_transport *t = atomic_load(&w->health.transport);
+    int64_t give_up_ns = 0; /* 0: not draining */
+    int code = EXIT_DRAINED;
+    for (;;) {
+        struct pollfd fds[] = {{w->signal_fd, POLLIN, 0}, {kf_transport_end_fd(t), POLLIN, 0}};
+        if (poll(fds, 2, POLL_MS) < 0 && errno != EINTR) return EXIT_UNFINISHED;
+        bool wanted = signalled(w);
+        if (wanted && give_up_ns) return EXIT_UNFINISHED;
+        if (kf_transport_ended(t) == KF_TRANSPORT_CLOSED) return EXIT_BROKER;
+        if (kf_transport_ended(t) == KF_TRANSPORT_DRAINED) return code;
+        if (!give_up_ns && device_failed(w)) {
+            kf_log(KF_ERROR, "device_failed", KF_END);
+            code = EXIT_DEVICE;
+            wanted = true;
+        }
+        if (wanted) {
+            give_up_ns = kf_clock_now_ns() + w->config.drain_s * 1000000000 + 1;
+            kf_log(KF_INFO, "draining", KF_INT("at_most_s", w->config.drain_s), KF_END);
+            kf_transport_drain(t);
+        } else if (give_up_ns && kf_clock_now_ns() > give_up_ns) {
+            return EXIT_UNFINISHED;
+        }
+    }
+}
+
+static int run(worker *w) {
+    kf_log(KF_INFO, "starting", KF_STR("version", KF_VERSION), KF_STR("device", kf_kefud_device_name(&w->config)),
+           KF_STR("models", w->config.models), KF_END);
+    kf_status s = KF_OK;
+    KF_STEP(s, block_signals(&w->signal_fd));
+    KF_STEP(s, start_http(w));
+    KF_STEP(s, start_server(w));
+    KF_STEP(s, start_transport(w));
+    if (s != KF_OK) {
+        log_failure("not_started");
+        return EXIT_START;
+    }
+    int code = wait_for_end(w);
+    kf_log(code ? KF_ERROR : KF_INFO, "ended", KF_INT("exit_code", code), KF_END);
+    return code;
+}
+
+int main(int argc, char **argv) {
+    worker w = {.signal_fd = -1};
+    kf_options options;
+    if (kf_kefud_config_read(argc, argv, &options, &w.config) != KF_OK) {
+        fprintf(stderr, "kefud: %s\n", kf_error_text());
+        return EXIT_USAGE;
+    }
+    int code = EXIT_DRAINED;
+    if (w.config.help) {
+        kf_options_help(&options, stdout);
+    } else if (w.config.version) {
+        puts("kefud " KF_VERSION);
+    } else if (w.config.print_config) {
+        kf_options_print(&options, stdout);
+    } else {
+        kf_log_to(STDERR_FILENO, (kf_log_level)w.config.log_level);
+        code = run(&w);
+        if (code == EXIT_UNFINISHED) _exit(code); /* at once: no thread is waited for */
+        stop(&w);
+    }
+    kf_options_free(&options);
+    return code;
+}
