@@ -80,7 +80,7 @@ static kf_status read_entities(const where *w, kf_gold *g, size_t n_chars) {
         if (from < 0 || to <= from || (uint64_t)to > n_chars)
             return refuse(w, "entity [%lld, %lld) does not lie in the text of %zu code points", (long long)from,
                           (long long)to, n_chars);
-        g->entities[g->n_entities] = (kf_span){(int32_t)from, (int32_t)to, type};
+        g->entities[g->n_entities] = (kf_eval_span){(int32_t)from, (int32_t)to, type};
     }
     return KF_OK;
 }
@@ -110,7 +110,7 @@ static kf_status place_words(const where *w, kf_gold *g, json_t *words, json_t *
         const char *tag = pos ? json_string_value(json_array_get(pos, g->n_words)) : "";
         if (!tag) return refuse(w, "\"pos\" must be a list of strings");
         size_t end = cp + kf_utf8_length(word, n);
-        g->words[g->n_words] = (kf_span){(int32_t)cp, (int32_t)end, tag};
+        g->words[g->n_words] = (kf_eval_span){(int32_t)cp, (int32_t)end, tag};
         at += n;
         cp = end;
     }

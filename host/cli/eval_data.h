@@ -22,11 +22,11 @@ typedef struct kf_gold {
     const char **also;              /* [n_also] */
     size_t n_also;
     bool has_entities, has_pos;
-    kf_span *entities; /* [n_entities] */
+    kf_eval_span *entities; /* [n_entities] */
     size_t n_entities;
-    kf_span *words; /* [n_words], label "" without has_pos */
-    size_t n_words; /* 0: not said */
-    json_t *line;   /* owns the strings */
+    kf_eval_span *words; /* [n_words], label "" without has_pos */
+    size_t n_words;      /* 0: not said */
+    json_t *line;        /* owns the strings */
 } kf_gold;
 
 typedef struct kf_gold_set {

@@ -280,22 +280,23 @@ kf_status kf_score_class(kf_tally *t, const char *gold, const char *const *also,
     return kf_tally_end_row(t);
 }
 
-static bool same_borders(const kf_span *a, const kf_span *b) {
+static bool same_borders(const kf_eval_span *a, const kf_eval_span *b) {
     return a->start == b->start && a->end == b->end;
 }
 
-static bool same_span(const kf_span *a, const kf_span *b) {
+static bool same_span(const kf_eval_span *a, const kf_eval_span *b) {
     return same_borders(a, b) && !strcmp(a->label, b->label);
 }
 
-static size_t count_of(const kf_span *list, size_t n, const kf_span *span) {
+static size_t count_of(const kf_eval_span *list, size_t n, const kf_eval_span *span) {
     size_t count = 0;
     for (size_t i = 0; i < n; i++)
         count += same_span(&list[i], span);
     return count;
 }
 
-kf_status kf_score_spans(kf_tally *t, const kf_span *gold, size_t n_gold, const kf_span *said, size_t n_said) {
+kf_status kf_score_spans(kf_tally *t, const kf_eval_span *gold, size_t n_gold, const kf_eval_span *said,
+                         size_t n_said) {
     uint32_t label;
     for (size_t i = 0; i < n_gold; i++) { /* the k-th of equal spans is right if the k-th was said too */
         bool hit = count_of(gold, i, &gold[i]) < count_of(said, n_said, &gold[i]);
@@ -310,32 +311,33 @@ kf_status kf_score_spans(kf_tally *t, const kf_span *gold, size_t n_gold, const 
     return kf_tally_end_row(t);
 }
 
-static bool number_and_measure(const kf_span *words, size_t i, size_t n) {
+static bool number_and_measure(const kf_eval_span *words, size_t i, size_t n) {
     return i + 1 < n && words[i].end == words[i + 1].start && !strcmp(words[i].label, "m") &&
            !strcmp(words[i + 1].label, "q");
 }
 
 /* The first of `words` that starts at or after `start`, from *at on. */
-static size_t seek(const kf_span *words, size_t n, size_t at, int32_t start) {
+static size_t seek(const kf_eval_span *words, size_t n, size_t at, int32_t start) {
     while (at < n && words[at].start < start)
         at++;
     return at;
 }
 
 /* What was said, in the gold's form where only 一件 or 一/件 is the difference. out: room for 2 * n_said words. */
-static size_t as_gold_cuts(const kf_span *gold, size_t n_gold, const kf_span *said, size_t n_said, kf_span *out) {
+static size_t as_gold_cuts(const kf_eval_span *gold, size_t n_gold, const kf_eval_span *said, size_t n_said,
+                           kf_eval_span *out) {
     size_t n = 0, g = 0;
     for (size_t i = 0; i < n_said; i++) {
-        const kf_span *w = &said[i];
+        const kf_eval_span *w = &said[i];
         g = seek(gold, n_gold, g, w->start);
         bool here = g < n_gold && gold[g].start == w->start;
         if (here && number_and_measure(gold, g, n_gold) && gold[g + 1].end == w->end) { /* 一件 said, 一/件 wanted */
             bool fits = !strcmp(w->label, "m") || !strcmp(w->label, "q") || !strcmp(w->label, "mq");
-            out[n++] = (kf_span){w->start, gold[g].end, fits ? gold[g].label : w->label};
-            out[n++] = (kf_span){gold[g].end, w->end, fits ? gold[g + 1].label : w->label};
+            out[n++] = (kf_eval_span){w->start, gold[g].end, fits ? gold[g].label : w->label};
+            out[n++] = (kf_eval_span){gold[g].end, w->end, fits ? gold[g + 1].label : w->label};
         } else if (here && number_and_measure(said, i, n_said) && gold[g].end == said[i + 1].end) { /* the reverse */
             bool fits = !strcmp(gold[g].label, "q") || !strcmp(gold[g].label, "mq");
-            out[n++] = (kf_span){w->start, gold[g].end, fits ? gold[g].label : w->label};
+            out[n++] = (kf_eval_span){w->start, gold[g].end, fits ? gold[g].label : w->label};
             i++;
         } else {
             out[n++] = *w;
@@ -344,8 +346,8 @@ static size_t as_gold_cuts(const kf_span *gold, size_t n_gold, const kf_span *sa
     return n;
 }
 
-static kf_status score_cuts(kf_tally *cuts, kf_tally *pos, const kf_span *gold, size_t n_gold, const kf_span *said,
-                            size_t n_said) {
+static kf_status score_cuts(kf_tally *cuts, kf_tally *pos, const kf_eval_span *gold, size_t n_gold,
+                            const kf_eval_span *said, size_t n_said) {
     uint32_t word, tag, said_tag, n_right = 0;
     KF_TRY(kf_tally_label(cuts, "word", &word));
     for (size_t i = 0, g = 0; i < n_said; i++) {
@@ -367,9 +369,9 @@ static kf_status score_cuts(kf_tally *cuts, kf_tally *pos, const kf_span *gold, 
     return pos ? kf_tally_end_row(pos) : KF_OK;
 }
 
-kf_status kf_score_words(kf_tally *cuts, kf_tally *pos, const kf_span *gold, size_t n_gold, const kf_span *said,
-                         size_t n_said) {
-    kf_span *form = malloc((2 * n_said + 1) * sizeof *form);
+kf_status kf_score_words(kf_tally *cuts, kf_tally *pos, const kf_eval_span *gold, size_t n_gold,
+                         const kf_eval_span *said, size_t n_said) {
+    kf_eval_span *form = malloc((2 * n_said + 1) * sizeof *form);
     if (!form) return no_memory((2 * n_said + 1) * sizeof *form);
     size_t n = as_gold_cuts(gold, n_gold, said, n_said, form);
     kf_status s = score_cuts(cuts, pos, gold, n_gold, form, n);

@@ -89,21 +89,21 @@ kf_estimate kf_wilson(size_t k, size_t n);
 
 /* ---- spans ---- */
 
-typedef struct kf_span {
+typedef struct kf_eval_span {
     int32_t start, end; /* code points, half-open */
     const char *label;
-} kf_span;
+} kf_eval_span;
 
 /* Adds one message's spans, each right only where start, end and label are all equal. Neither list need be sorted;
  * equal spans are matched one to one. */
-kf_status kf_score_spans(kf_tally *t, const kf_span *gold, size_t n_gold, const kf_span *said, size_t n_said);
+kf_status kf_score_spans(kf_tally *t, const kf_eval_span *gold, size_t n_gold, const kf_eval_span *said, size_t n_said);
 
 /* Adds one message's words to `cuts` (one label, "word": a word is right where both its borders are) and, for words
  * cut right, their part of speech to `pos`, which may be NULL. Both lists are in order and do not overlap. 一件 and
  * 一/件 both count as right: where one side has a number and a measure word (m, q) on exactly one word of the other,
  * what was said is first brought into the gold's form. */
-kf_status kf_score_words(kf_tally *cuts, kf_tally *pos, const kf_span *gold, size_t n_gold, const kf_span *said,
-                         size_t n_said);
+kf_status kf_score_words(kf_tally *cuts, kf_tally *pos, const kf_eval_span *gold, size_t n_gold,
+                         const kf_eval_span *said, size_t n_said);
 
 /* Adds a classifier's answer: right where it is `gold` or one of `also`; such a message counts for the label said. */
 kf_status kf_score_class(kf_tally *t, const char *gold, const char *const *also, size_t n_also, const char *said);

@@ -83,7 +83,7 @@ static void print_best(const result *r, const kf_ids *in) {
     for (size_t i = 0; i < n_shown && (at = next_best(z, r->n_labels, at)) < r->n_labels; i++) {
         printf("%10.4f  %11.4f  ", (double)z[at], probability(z, r->n_labels, at));
         kf_term_text(stdout, label_text(r, in, at));
-        if (!r->labels) printf("  (%zu)", at);
+        if (!r->labels && in->tokenizer) printf("  (%zu)", at);
         putchar('\n');
     }
 }

@@ -11,6 +11,7 @@ static const kf_command commands[] = {
     {"tokenize", "text to ids, pieces and offsets", kf_cmd_tokenize},
     {"logits", "a classifier's, a tagger's or a decoder's logits", kf_cmd_logits},
     {"generate", "let a decoder write", kf_cmd_generate},
+    {"eval", "score the worker's understanding on a labelled file", kf_cmd_eval},
     {"inspect", "list a checkpoint's tensors", kf_cmd_inspect},
     {"diff", "find the first layer that departs from a reference dump", kf_cmd_diff},
 };

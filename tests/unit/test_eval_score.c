@@ -106,8 +106,8 @@ static void test_spans(void **state) {
     (void)state;
     kf_tally t;
     kf_tally_init(&t);
-    const kf_span gold[] = {{5, 7, "attribute"}, {8, 11, "product"}, {0, 1, "person"}};
-    const kf_span said[] = {{8, 11, "product"}, {5, 8, "attribute"}, {0, 1, "brand"}, {8, 11, "product"}};
+    const kf_eval_span gold[] = {{5, 7, "attribute"}, {8, 11, "product"}, {0, 1, "person"}};
+    const kf_eval_span said[] = {{8, 11, "product"}, {5, 8, "attribute"}, {0, 1, "brand"}, {8, 11, "product"}};
     assert_int_equal(kf_score_spans(&t, gold, 3, said, 4), KF_OK);
     assert_int_equal(kf_score_spans(&t, NULL, 0, NULL, 0), KF_OK);
     kf_scores s = scores_of(&t);
@@ -121,7 +121,7 @@ static void test_spans(void **state) {
 }
 
 /* Hits, misses and falses of words, and hits of tags, for one message. */
-static void check_words(const kf_span *gold, size_t n_gold, const kf_span *said, size_t n_said, uint64_t n_hits,
+static void check_words(const kf_eval_span *gold, size_t n_gold, const kf_eval_span *said, size_t n_said, uint64_t n_hits,
                         uint64_t n_tag_hits) {
     kf_tally cuts, pos;
     kf_tally_init(&cuts);
@@ -141,14 +141,14 @@ static void check_words(const kf_span *gold, size_t n_gold, const kf_span *said,
 
 static void test_words(void **state) {
     (void)state;
-    const kf_span gold[] = {{0, 1, "r"}, {1, 3, "v"}, {3, 4, "m"}, {4, 5, "q"}, {5, 7, "n"}};
-    const kf_span joined[] = {{0, 1, "r"}, {1, 3, "v"}, {3, 5, "m"}, {5, 7, "a"}};
-    const kf_span wrong[] = {{0, 1, "r"}, {1, 2, "v"}, {2, 3, "v"}, {3, 5, "n"}, {5, 7, "n"}};
+    const kf_eval_span gold[] = {{0, 1, "r"}, {1, 3, "v"}, {3, 4, "m"}, {4, 5, "q"}, {5, 7, "n"}};
+    const kf_eval_span joined[] = {{0, 1, "r"}, {1, 3, "v"}, {3, 5, "m"}, {5, 7, "a"}};
+    const kf_eval_span wrong[] = {{0, 1, "r"}, {1, 2, "v"}, {2, 3, "v"}, {3, 5, "n"}, {5, 7, "n"}};
     check_words(gold, 5, gold, 5, 5, 5);
     check_words(gold, 5, joined, 4, 5, 4); /* 一件 for 一/件: both words right, and their tags */
     check_words(joined, 4, gold, 5, 4, 3); /* and the reverse: n for a is the only fault */
     check_words(gold, 5, wrong, 5, 4, 2);  /* 一件 as a noun: cut right, tagged wrong */
-    const kf_span not_a_measure[] = {{3, 4, "m"}, {4, 5, "n"}}, one[] = {{3, 5, "m"}};
+    const kf_eval_span not_a_measure[] = {{3, 4, "m"}, {4, 5, "n"}}, one[] = {{3, 5, "m"}};
     check_words(not_a_measure, 2, one, 1, 0, 0); /* 二 + noun is no measure: joining it is a fault */
     check_words(gold, 5, NULL, 0, 0, 0);
 }
