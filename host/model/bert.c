@@ -33,6 +33,7 @@ struct kf_bert {
     size_t max_tokens, max_seqs;
     size_t weights_bytes, arena_bytes;
     char id[80];
+    const kf_bert_pass *under_way; /* begun and not finished: the activations are its */
 
     /* weights */
     void *word;     /* d->act [vocab_size, hidden] */
@@ -64,10 +65,6 @@ struct kf_bert_pass {
 
 /* ---- the forward pass ---- */
 
-/* Shows rows of d->act to the dump hook: off, it is one test of a pointer. */
-#define SHOW(m, s, x, n_rows, width, ...)                                                                              \
-    kf_dump_rows(&(m)->dump, (s), (kf_dump_view){(x), (m)->d->act, (n_rows), (width), (width)}, __VA_ARGS__)
-
 static void layernorm(kf_stream *s, void *out, const void *x, const void *residual, const norm *ln, float eps, size_t n,
                       size_t hidden) {
     kf_layernorm(s, out, x, residual, ln->gamma, ln->beta, eps, n, hidden);
@@ -78,7 +75,7 @@ static void forward_embeddings(const kf_bert *m, kf_stream *s, const kf_batch *b
     const kf_config *c = &m->config;
     kf_embed_bert(s, m->x, m->word, m->position, m->type0, c->hidden, b);
     layernorm(s, m->x, m->x, NULL, &m->ln_embeddings, c->eps, b->n_tokens, c->hidden);
-    SHOW(m, s, m->x, b->n_tokens, c->hidden, "embeddings");
+    KF_DUMP_ROWS(m, s, m->x, b->n_tokens, c->hidden, "embeddings");
 }
 
 /* One encoder layer: x [n, hidden] in and out. */
@@ -91,18 +88,18 @@ static void forward_layer(const kf_bert *m, kf_stream *s, const kf_batch *b, siz
     /* Self-attention, each sequence among itself. */
     kf_linear(s, m->qkv, m->x, l->wqkv, n, (kf_linear_opts){0});
     kf_attention(s, m->context, m->qkv, b, heads);
-    SHOW(m, s, m->context, n, c->hidden, "layers.%zu.context", layer_idx);
+    KF_DUMP_ROWS(m, s, m->context, n, c->hidden, "layers.%zu.context", layer_idx);
 
     /* y = LayerNorm(x + context Woᵀ + bo) */
     kf_linear(s, m->y, m->context, l->wo, n, (kf_linear_opts){0});
     layernorm(s, m->y, m->y, m->x, &l->ln_attention, c->eps, n, c->hidden);
-    SHOW(m, s, m->y, n, c->hidden, "layers.%zu.attention", layer_idx);
+    KF_DUMP_ROWS(m, s, m->y, n, c->hidden, "layers.%zu.attention", layer_idx);
 
     /* x = LayerNorm(y + act(y Wupᵀ + bup) Wdownᵀ + bdown) */
     kf_linear(s, m->up, m->y, l->w_up, n, (kf_linear_opts){.act = c->act});
     kf_linear(s, m->x, m->up, l->w_down, n, (kf_linear_opts){0});
     layernorm(s, m->x, m->x, m->y, &l->ln_output, c->eps, n, c->hidden);
-    SHOW(m, s, m->x, n, c->hidden, "layers.%zu.output", layer_idx);
+    KF_DUMP_ROWS(m, s, m->x, n, c->hidden, "layers.%zu.output", layer_idx);
 }
 
 /* ---- passes ---- */
@@ -132,7 +129,9 @@ static kf_status check_input(const kf_bert *m, const kf_bert_input *in) {
 
 kf_status kf_bert_begin(kf_bert_pass *p, kf_stream *s, const kf_bert_input *in) {
     kf_bert *m = p->m;
+    KF_REQUIRE(kf_event_done(m->d, p->done) && (!m->under_way || m->under_way == p));
     KF_TRY(check_input(m, in));
+    m->under_way = p;
     const size_t n_tokens = (size_t)in->cu_seqlens[in->n_seqs];
     p->batch = (kf_batch){.n_seqs = in->n_seqs,
                           .n_tokens = n_tokens,
@@ -160,7 +159,8 @@ void kf_bert_layers(kf_bert_pass *p, kf_stream *s, size_t from, size_t to) {
 }
 
 kf_status kf_bert_finish(kf_bert_pass *p, kf_stream *s) {
-    const kf_bert *m = p->m;
+    kf_bert *m = p->m;
+    m->under_way = NULL;
     kf_heads_forward(&m->heads, s, &p->batch, m->x, p->logits, &m->dump);
     kf_dump_end(&m->dump);
     return kf_event_record(s, p->done);

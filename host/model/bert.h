@@ -12,9 +12,9 @@
  *     const float *z = kf_bert_logits(p, kf_bert_head_find(m, "intent"), 0);     // [n_labels] of sequence 0
  *
  * Passes of one model share its activations: from begin to finish only one pass may be under way (other work, a
- * decoder's step say, may be enqueued between its pieces), and all of them go to one stream. Everything is allocated
- * by open and pass_new. A model and its passes belong to the device thread. MODEL.md has the shapes and the names of
- * the weights.
+ * decoder's step say, may be enqueued between its pieces), and all of them go to one stream. A pass that was given up
+ * half way is begun anew. Everything is allocated by open and pass_new. A model and its passes belong to the device
+ * thread. MODEL.md has the shapes and the names of the weights.
  */
 #ifndef KF_MODEL_BERT_H
 #define KF_MODEL_BERT_H
@@ -57,7 +57,8 @@ void kf_bert_pass_free(kf_bert_pass *p);
 
 /* Checks and copies the input, and enqueues the embeddings. The input's memory is the caller's again on return.
  * KF_ERR_TOO_LARGE: more tokens or sequences than opts, or a sequence longer than the model's positions;
- * KF_ERR_INVALID: an id outside the vocabulary, an empty sequence. On failure nothing is enqueued. */
+ * KF_ERR_INVALID: an id outside the vocabulary, an empty sequence; KF_ERR_BUG: another pass is under way, or this one
+ * was not waited for. On failure nothing is enqueued. */
 kf_status kf_bert_begin(kf_bert_pass *p, kf_stream *s, const kf_bert_input *in);
 
 /* Enqueues layers [from, to). Their order is the caller's: 0 first, each once. */

@@ -70,8 +70,7 @@ struct kf_decoder {
 struct kf_decoder_step {
     kf_decoder *m;
     kf_event *done;
-    bool enqueued; /* run, and not yet seen to be done */
-    void *pinned;  /* all that follows */
+    void *pinned; /* all that follows */
     inputs in;
     kf_sample_out *out; /* host [max_seqs] */
     float *logits;      /* host [max_seqs, vocab_size], or NULL */
@@ -84,10 +83,6 @@ struct kf_decoder_step {
 };
 
 /* ---- the forward pass ---- */
-
-/* Shows rows of d->act to the dump hook: off, it is one test of a pointer. */
-#define SHOW(m, s, x, n_rows, width, ...)                                                                              \
-    kf_dump_rows(&(m)->dump, (s), (kf_dump_view){(x), (m)->d->act, (n_rows), (width), (width)}, __VA_ARGS__)
 
 static void *at(const kf_decoder *m, void *x, size_t element_idx) {
     return (char *)x + element_idx * kf_dtype_bytes(m->d->act);
@@ -121,7 +116,7 @@ static void forward_attention(const kf_decoder *m, kf_stream *s, const kf_decode
     kf_rope(s, k, width, &m->rope, b->position_ids, n, c->n_kv_heads, c->head_dim);
     kf_kv_write(s, cache, k, v, width, step->paged.slot_mapping, n, c->n_kv_heads, c->head_dim);
     kf_attention_paged(s, m->context, q, width, cache, b, &step->paged, heads);
-    SHOW(m, s, m->context, n, c->n_heads * c->head_dim, "layers.%zu.context", layer_idx);
+    KF_DUMP_ROWS(m, s, m->context, n, c->n_heads * c->head_dim, "layers.%zu.context", layer_idx);
 }
 
 /* One pre-norm layer: x [n, hidden] in and out. */
@@ -133,14 +128,14 @@ static void forward_layer(const kf_decoder *m, kf_stream *s, const kf_decoder_st
     /* x = x + context Woᵀ */
     forward_attention(m, s, step, layer_idx);
     kf_linear(s, m->x, m->context, l->wo, n, (kf_linear_opts){.residual = m->x});
-    SHOW(m, s, m->x, n, c->hidden, "layers.%zu.attention", layer_idx);
+    KF_DUMP_ROWS(m, s, m->x, n, c->hidden, "layers.%zu.attention", layer_idx);
 
     /* x = x + (act(y Wgateᵀ) * y Wupᵀ) Wdownᵀ, y = RMSNorm(x) */
     rmsnorm(m, s, m->normed, m->x, l->norm_mlp, n);
     kf_linear(s, m->gate_up, m->normed, l->w_gate_up, n, (kf_linear_opts){0});
     kf_gated(s, m->gated, m->gate_up, c->act, n, c->intermediate);
     kf_linear(s, m->x, m->gated, l->w_down, n, (kf_linear_opts){.residual = m->x});
-    SHOW(m, s, m->x, n, c->hidden, "layers.%zu.output", layer_idx);
+    KF_DUMP_ROWS(m, s, m->x, n, c->hidden, "layers.%zu.output", layer_idx);
 }
 
 /* Logits of the rows that draw a token, and the draw. */
@@ -158,7 +153,7 @@ static void forward(const kf_decoder *m, kf_stream *s, const kf_decoder_step *st
     const kf_config *c = &m->config;
     const kf_batch *b = &step->batch;
     kf_embed(s, m->x, m->embed, c->hidden, b->input_ids, m->sampler.last_token, b->n_tokens);
-    SHOW(m, s, m->x, b->n_tokens, c->hidden, "embeddings");
+    KF_DUMP_ROWS(m, s, m->x, b->n_tokens, c->hidden, "embeddings");
     for (size_t i = 0; i < c->n_layers; i++)
         forward_layer(m, s, step, i);
     if (step->n_rows > 0) forward_head(m, s, step);
@@ -253,7 +248,7 @@ static void enqueue_seen(const kf_decoder_step *step, kf_stream *s, const kf_dec
 
 kf_status kf_decoder_run(kf_decoder_step *step, kf_stream *s, const kf_decoder_seq *seqs, size_t n_seqs) {
     const kf_decoder *m = step->m;
-    KF_REQUIRE(n_seqs > 0 && (!step->enqueued || kf_event_done(m->d, step->done)));
+    KF_REQUIRE(n_seqs > 0 && kf_event_done(m->d, step->done));
     KF_TRY(check_seqs(m, seqs, n_seqs));
     fill(step, seqs, n_seqs);
     const char *end = (const char *)(step->in.block_table + n_seqs * step->paged.max_blocks);
@@ -263,7 +258,6 @@ kf_status kf_decoder_run(kf_decoder_step *step, kf_stream *s, const kf_decoder_s
     kf_copy_out(s, step->out, m->out, step->n_rows * sizeof *step->out);
     if (step->logits) kf_copy_out(s, step->logits, m->logits, step->n_rows * m->config.vocab_size * sizeof(float));
     kf_dump_end(&m->dump);
-    step->enqueued = true;
     return kf_event_record(s, step->done);
 }
 

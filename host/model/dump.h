@@ -35,6 +35,12 @@ typedef struct kf_dump_view {
 /* Shows a tensor under the name that the format makes. Nothing where the dump is off. */
 void kf_dump_rows(const kf_dump *d, kf_stream *s, kf_dump_view v, const char *name, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* The same in a model m (its ->dump and ->d) for rows of d->act without gaps; the name and its arguments last. */
+#define KF_DUMP_ROWS(m, s, x, n_rows, width, ...)                                                                      \
+    kf_dump_rows(&(m)->dump, (s), (kf_dump_view){(x), (m)->d->act, (n_rows), (width), (width)}, __VA_ARGS__)
+
+/* The pass is over. */
 void kf_dump_end(const kf_dump *d);
 
 #endif
