@@ -160,6 +160,7 @@ void kf_bert_layers(kf_bert_pass *p, kf_stream *s, size_t from, size_t to) {
 
 kf_status kf_bert_finish(kf_bert_pass *p, kf_stream *s) {
     kf_bert *m = p->m;
+    KF_REQUIRE(m->under_way == p);
     m->under_way = NULL;
     kf_heads_forward(&m->heads, s, &p->batch, m->x, p->logits, &m->dump);
     kf_dump_end(&m->dump);
@@ -208,6 +209,7 @@ kf_status kf_bert_pass_new(kf_bert *m, kf_bert_pass **out) {
 
 void kf_bert_pass_free(kf_bert_pass *p) {
     if (!p) return;
+    if (p->m->under_way == p) p->m->under_way = NULL;
     kf_event_free(p->m->d, p->done);
     if (p->pinned) kf_pinned_free(p->m->d, p->pinned);
     free(p);

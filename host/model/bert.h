@@ -64,7 +64,8 @@ kf_status kf_bert_begin(kf_bert_pass *p, kf_stream *s, const kf_bert_input *in);
 /* Enqueues layers [from, to). Their order is the caller's: 0 first, each once. */
 void kf_bert_layers(kf_bert_pass *p, kf_stream *s, size_t from, size_t to);
 
-/* Enqueues every head and the copies of its logits to pinned host memory, and records the pass's event. */
+/* Enqueues every head and the copies of its logits to pinned host memory, and records the pass's event.
+ * KF_ERR_BUG: it was not begun; KF_ERR_DEVICE. */
 kf_status kf_bert_finish(kf_bert_pass *p, kf_stream *s);
 
 bool kf_bert_done(const kf_bert_pass *p);      /* does not block */
