@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text/files.h"
 #include "text/tokenizer_impl.h"
 #include "text/utf8.h"
 
@@ -288,7 +287,7 @@ static kf_status load_bpe(kf_tokenizer *t, const json_t *root, const json_t *mod
     return load_whole_words(t, json_object_get(model, "vocab"), kf_json_flag(model, "ignore_merges", false));
 }
 
-static kf_status load_root(kf_tokenizer *t, const json_t *root) {
+kf_status kf_tokenizer_load_json(kf_tokenizer *t, const json_t *root) {
     const json_t *model = json_object_get(root, "model");
     KF_TRY(load_pieces(t, json_object_get(model, "vocab")));
     KF_TRY(load_added(t, json_object_get(root, "added_tokens")));
@@ -301,12 +300,4 @@ static kf_status load_root(kf_tokenizer *t, const json_t *root) {
         return KF_FAIL(KF_ERR_UNSUPPORTED, "tokenizer.json: model %.40s is not known: WordPiece and BPE are",
                        kf_json_type(model));
     return kf_tokenizer_make_texts(t);
-}
-
-kf_status kf_tokenizer_load_json(kf_tokenizer *t, const char *path) {
-    json_t *root;
-    KF_TRY(kf_json_read(path, &root));
-    kf_status s = load_root(t, root);
-    json_decref(root);
-    return s;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "text/encoding.h"
+#include "text/files.h"
 #include "text/tokenizer_impl.h"
 #include "text/utf8.h"
 
@@ -18,20 +19,52 @@ static kf_status path_in(const char *dir, const char *name, char out[PATH_BYTES]
     return KF_OK;
 }
 
+static kf_status load_json(kf_tokenizer *t, const char *path) {
+    json_t *root;
+    KF_TRY(kf_json_read(path, &root));
+    kf_status s = kf_tokenizer_load_json(t, root);
+    json_decref(root);
+    return s;
+}
+
+static kf_status load_vocab(kf_tokenizer *t, const char *path, const char *config_path) {
+    char *bytes = NULL;
+    size_t n = 0;
+    json_t *config = NULL;
+    kf_status s = KF_OK;
+    if (access(config_path, F_OK) == 0) KF_STEP(s, kf_json_read(config_path, &config));
+    KF_STEP(s, kf_file_read(path, &bytes, &n));
+    KF_STEP(s, kf_tokenizer_load_vocab(t, path, bytes, n, config));
+    free(bytes);
+    json_decref(config);
+    return s;
+}
+
 static kf_status load(kf_tokenizer *t, const char *dir) {
     char json[PATH_BYTES], vocab[PATH_BYTES], config[PATH_BYTES];
     KF_TRY(path_in(dir, "tokenizer.json", json));
     KF_TRY(path_in(dir, "vocab.txt", vocab));
     KF_TRY(path_in(dir, "tokenizer_config.json", config));
-    KF_TRY(kf_vocab_init(&t->vocab));
-    if (access(json, F_OK) == 0) return kf_tokenizer_load_json(t, json);
-    if (access(vocab, F_OK) == 0) return kf_tokenizer_load_vocab(t, vocab, access(config, F_OK) == 0 ? config : NULL);
+    if (access(json, F_OK) == 0) return load_json(t, json);
+    if (access(vocab, F_OK) == 0) return load_vocab(t, vocab, config);
     return KF_FAIL(KF_ERR_NOT_FOUND, "%s: neither tokenizer.json nor vocab.txt is there", dir);
 }
 
-kf_status kf_tokenizer_open(const char *dir, kf_tokenizer **out) {
+kf_status kf_tokenizer_new(kf_tokenizer **out) {
     kf_tokenizer *t = calloc(1, sizeof *t);
     if (!t) return KF_FAIL(KF_ERR_NO_MEMORY, "tokenizer: no memory for %zu bytes", sizeof *t);
+    kf_status s = kf_vocab_init(&t->vocab);
+    if (s != KF_OK) {
+        free(t);
+        return s;
+    }
+    *out = t;
+    return KF_OK;
+}
+
+kf_status kf_tokenizer_open(const char *dir, kf_tokenizer **out) {
+    kf_tokenizer *t;
+    KF_TRY(kf_tokenizer_new(&t));
     kf_status s = load(t, dir);
     if (s != KF_OK) {
         kf_tokenizer_close(t);

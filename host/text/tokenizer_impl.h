@@ -27,10 +27,13 @@ struct kf_tokenizer {
     bool text_starts_with_space; /* a decoded text's first space is not its own */
 };
 
-/* Fill *t, which holds an empty vocabulary; on failure the caller frees what is there.
- * config_path: tokenizer_config.json, NULL for none. */
-kf_status kf_tokenizer_load_vocab(kf_tokenizer *t, const char *vocab_path, const char *config_path);
-kf_status kf_tokenizer_load_json(kf_tokenizer *t, const char *path);
+/* Fill *t, which holds an empty vocabulary; on failure the caller frees what is there. `name` is the file's, for texts.
+ * config: tokenizer_config.json, NULL for none; root: tokenizer.json. */
+kf_status kf_tokenizer_load_vocab(kf_tokenizer *t, const char *name, const char *bytes, size_t n, const json_t *config);
+kf_status kf_tokenizer_load_json(kf_tokenizer *t, const json_t *root);
+
+/* An empty tokenizer, for the above. KF_ERR_NO_MEMORY. */
+kf_status kf_tokenizer_new(kf_tokenizer **out);
 
 /* The parts of tokenizer.json that cut a text for byte-level BPE; NULL or null where the file has none. */
 kf_status kf_tokenizer_load_normalizer(kf_byte_level *b, const json_t *normalizer);
