@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text/utf8.h"
+
 enum { SCAN_MAX = 32, NO_RANK = INT32_MAX };
 
 /* ---- the merges ---- */
@@ -48,172 +50,168 @@ static int32_t rank_of(const kf_bpe *b, int32_t left, int32_t right) {
     return m->left < 0 ? NO_RANK : m->rank;
 }
 
-/* ---- a word of at most SCAN_MAX bytes ---- */
-
-typedef struct short_word {
-    int32_t id[SCAN_MAX];
-    int32_t rank[SCAN_MAX];     /* of the pair (i, i + 1) */
-    uint8_t from[SCAN_MAX + 1]; /* symbol i is bytes from[i] to to[i] */
-    uint8_t to[SCAN_MAX + 1];
-    size_t n;
-} short_word;
-
-static void merge_short(const kf_bpe *b, short_word *w) {
-    for (size_t i = 0; i + 1 < w->n; i++)
-        w->rank[i] = rank_of(b, w->id[i], w->id[i + 1]);
-    while (w->n > 1) {
-        size_t best = 0;
-        for (size_t i = 1; i + 1 < w->n; i++)
-            if (w->rank[i] < w->rank[best]) best = i;
-        if (w->rank[best] == NO_RANK) return;
-        w->id[best] = find_merge(b, w->id[best], w->id[best + 1])->id;
-        w->to[best] = w->to[best + 1];
-        w->n--;
-        for (size_t i = best + 1; i < w->n; i++) {
-            w->id[i] = w->id[i + 1];
-            w->from[i] = w->from[i + 1];
-            w->to[i] = w->to[i + 1];
-            w->rank[i - 1] = w->rank[i];
-        }
-        if (best > 0) w->rank[best - 1] = rank_of(b, w->id[best - 1], w->id[best]);
-        if (best + 1 < w->n) w->rank[best] = rank_of(b, w->id[best], w->id[best + 1]);
-    }
-}
-
-static void load_short(const kf_bpe *b, const char *word, size_t n, short_word *w) {
-    w->n = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t id = b->byte_id[(unsigned char)word[i]];
-        if (id < 0) continue;
-        w->id[w->n] = id;
-        w->from[w->n] = (uint8_t)i;
-        w->to[w->n++] = (uint8_t)(i + 1);
-    }
-}
-
-/* ---- a longer word: symbols in a list, pairs in a heap by rank and place ---- */
+/* ---- a word: symbols in a list ---- */
 
 typedef struct symbol {
-    int32_t id; /* -1: taken by the symbol before it */
+    int32_t id;   /* -1: taken by the symbol before it */
+    int32_t rank; /* of the pair with the next one; NO_RANK: nothing joins them */
     uint32_t from, to;
     int32_t previous, next; /* -1 at the ends */
 } symbol;
 
-/* A pair is worth its rank, then its place: one number orders both. */
-typedef struct long_word {
-    symbol *symbols; /* [n bytes] */
-    uint64_t *heap;  /* [3 n]: n - 1 pairs at first, and two for each of at most n - 1 merges */
-    size_t n_heap;
-} long_word;
-
-static void heap_push(long_word *w, uint64_t pair) {
-    size_t i = w->n_heap++;
-    for (; i > 0 && w->heap[(i - 1) / 2] > pair; i = (i - 1) / 2)
-        w->heap[i] = w->heap[(i - 1) / 2];
-    w->heap[i] = pair;
+static void add_symbol(symbol *s, size_t *count, int32_t id, size_t from, size_t to) {
+    if (id < 0) return; /* left out */
+    int32_t i = (int32_t)(*count)++;
+    s[i] = (symbol){.id = id, .from = (uint32_t)from, .to = (uint32_t)to, .previous = i - 1, .next = i + 1};
 }
 
-static uint64_t heap_pop(long_word *w) {
-    uint64_t top = w->heap[0], last = w->heap[--w->n_heap];
-    size_t i = 0;
-    for (size_t child; (child = 2 * i + 1) < w->n_heap; i = child) {
-        if (child + 1 < w->n_heap && w->heap[child + 1] < w->heap[child]) child++;
-        if (w->heap[child] >= last) break;
-        w->heap[i] = w->heap[child];
-    }
-    w->heap[i] = last;
-    return top;
+static void add_bytes(const kf_bpe *b, const char *word, size_t from, size_t to, symbol *s, size_t *count) {
+    for (size_t i = from; i < to; i++)
+        add_symbol(s, count, b->byte_id[(unsigned char)word[i]], i, i + 1);
 }
 
-static void push_pair(const kf_bpe *b, long_word *w, int32_t left) {
-    int32_t right = left < 0 ? -1 : w->symbols[left].next;
-    if (right < 0) return;
-    int32_t rank = rank_of(b, w->symbols[left].id, w->symbols[right].id);
-    if (rank != NO_RANK) heap_push(w, (uint64_t)rank << 32 | (uint32_t)left);
-}
-
-static void merge_long(const kf_bpe *b, long_word *w, size_t n) {
-    for (size_t i = 0; i + 1 < n; i++)
-        push_pair(b, w, (int32_t)i);
-    while (w->n_heap) {
-        uint64_t pair = heap_pop(w);
-        symbol *left = &w->symbols[(uint32_t)pair];
-        if (left->id < 0 || left->next < 0) continue;
-        symbol *right = &w->symbols[left->next];
-        const kf_merge *m = find_merge(b, left->id, right->id);
-        if (m->left < 0 || m->rank != (int32_t)(pair >> 32)) continue; /* a pair that is no more */
-        left->id = m->id;
-        left->to = right->to;
-        left->next = right->next;
-        right->id = -1;
-        if (left->next >= 0) w->symbols[left->next].previous = (int32_t)(left - w->symbols);
-        push_pair(b, w, left->previous);
-        push_pair(b, w, (int32_t)(left - w->symbols));
+/* A character is its own piece, or else its bytes' pieces, or else unk. */
+static void add_chars(const kf_bpe *b, const char *word, size_t n, symbol *s, size_t *count) {
+    bool after_unk = false;
+    for (size_t at = 0, from = 0; at < n; from = at) {
+        kf_utf8_next(word, &at);
+        int32_t id = kf_vocab_find(b->chars, word + from, at - from);
+        bool unk = id < 0 && !b->byte_fallback;
+        if (id >= 0)
+            add_symbol(s, count, id, from, at);
+        else if (!unk)
+            add_bytes(b, word, from, at, s, count);
+        else if (after_unk && b->fuse_unk && *count)
+            s[*count - 1].to = (uint32_t)at;
+        else
+            add_symbol(s, count, b->unk_id, from, at);
+        after_unk = unk;
     }
 }
 
-static size_t load_long(const kf_bpe *b, const char *word, size_t n, symbol *symbols) {
+/* At most n symbols, and their pairs' ranks. */
+static size_t load(const kf_bpe *b, const char *word, size_t n, symbol *s) {
     size_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t id = b->byte_id[(unsigned char)word[i]];
-        if (id < 0) continue;
-        symbols[count] = (symbol){id, (uint32_t)i, (uint32_t)i + 1, (int32_t)count - 1, (int32_t)count + 1};
-        count++;
+    if (b->chars)
+        add_chars(b, word, n, s, &count);
+    else
+        add_bytes(b, word, 0, n, s, &count);
+    for (size_t i = 0; i + 1 < count; i++)
+        s[i].rank = rank_of(b, s[i].id, s[i + 1].id);
+    if (count) {
+        s[count - 1].next = -1;
+        s[count - 1].rank = NO_RANK;
     }
-    if (count) symbols[count - 1].next = -1;
     return count;
 }
 
-static void encode_long(const kf_bpe *b, const char *word, size_t n, long_word *w, kf_bpe_emit emit, void *user) {
-    size_t count = load_long(b, word, n, w->symbols);
-    merge_long(b, w, count);
-    for (int32_t i = count ? 0 : -1; i >= 0; i = w->symbols[i].next)
-        emit(user, w->symbols[i].id, w->symbols[i].from, w->symbols[i].to);
+static void set_rank(const kf_bpe *b, symbol *s, int32_t i) {
+    if (i < 0) return;
+    s[i].rank = s[i].next < 0 ? NO_RANK : rank_of(b, s[i].id, s[s[i].next].id);
+}
+
+/* Joins symbol i and the next one. */
+static void join(const kf_bpe *b, symbol *s, int32_t i) {
+    symbol *left = &s[i], *right = &s[left->next];
+    left->id = find_merge(b, left->id, right->id)->id;
+    left->to = right->to;
+    left->next = right->next;
+    right->id = -1;
+    if (left->next >= 0) s[left->next].previous = i;
+    set_rank(b, s, left->previous);
+    set_rank(b, s, i);
+}
+
+/* ---- few symbols: look at all pairs each time ---- */
+
+static void merge_few(const kf_bpe *b, symbol *s) {
+    for (;;) {
+        int32_t best = 0;
+        for (int32_t i = s[0].next; i >= 0; i = s[i].next)
+            if (s[i].rank < s[best].rank) best = i;
+        if (s[best].rank == NO_RANK) return;
+        join(b, s, best);
+    }
+}
+
+/* ---- many: a heap of pairs, each one number: rank, then place ---- */
+
+typedef struct pair_heap {
+    uint64_t *pairs; /* room for 3 a symbol: n - 1 at first, and two more for each of at most n - 1 merges */
+    size_t n;
+} pair_heap;
+
+static void heap_push(pair_heap *h, const symbol *s, int32_t place) {
+    if (place < 0 || s[place].rank == NO_RANK) return;
+    uint64_t pair = (uint64_t)s[place].rank << 32 | (uint32_t)place;
+    size_t i = h->n++;
+    for (; i > 0 && h->pairs[(i - 1) / 2] > pair; i = (i - 1) / 2)
+        h->pairs[i] = h->pairs[(i - 1) / 2];
+    h->pairs[i] = pair;
+}
+
+static uint64_t heap_pop(pair_heap *h) {
+    uint64_t top = h->pairs[0], last = h->pairs[--h->n];
+    size_t i = 0;
+    for (size_t child; (child = 2 * i + 1) < h->n; i = child) {
+        if (child + 1 < h->n && h->pairs[child + 1] < h->pairs[child]) child++;
+        if (h->pairs[child] >= last) break;
+        h->pairs[i] = h->pairs[child];
+    }
+    h->pairs[i] = last;
+    return top;
+}
+
+static void merge_many(const kf_bpe *b, symbol *s, size_t count, uint64_t *memory) {
+    pair_heap h = {memory, 0};
+    for (size_t i = 0; i < count; i++)
+        heap_push(&h, s, (int32_t)i);
+    while (h.n) {
+        uint64_t pair = heap_pop(&h);
+        int32_t i = (int32_t)(uint32_t)pair;
+        if (s[i].id < 0 || s[i].rank != (int32_t)(pair >> 32)) continue; /* a pair that is no more */
+        join(b, s, i);
+        heap_push(&h, s, s[i].previous);
+        heap_push(&h, s, i);
+    }
 }
 
 /* ---- words ---- */
 
 kf_status kf_bpe_add_whole(kf_bpe *b, const char *word, size_t n, int32_t id, bool always) {
+    symbol s[SCAN_MAX];
     if (!always) {
-        short_word w;
-        if (n > SCAN_MAX) return KF_OK;
-        load_short(b, word, n, &w);
-        merge_short(b, &w);
-        if (w.n != 1 || w.id[0] != id || w.from[0] != 0 || w.to[0] != n) return KF_OK;
+        if (n > SCAN_MAX || load(b, word, n, s) == 0) return KF_OK;
+        merge_few(b, s);
+        if (s[0].id != id || s[0].from != 0 || s[0].to != n) return KF_OK;
     }
     return kf_vocab_put(&b->whole, word, n, id);
 }
 
 kf_status kf_bpe_encode(const kf_bpe *b, const char *word, size_t n, kf_bpe_emit emit, void *user) {
+    symbol few[KF_BPE_STACK_BYTES], *s = few;
+    uint64_t pairs[3 * KF_BPE_STACK_BYTES], *memory = pairs;
     int32_t id = n <= b->whole.piece_bytes_max ? kf_vocab_find(&b->whole, word, n) : -1;
     if (id >= 0) {
         emit(user, id, 0, n);
         return KF_OK;
     }
-    if (n <= SCAN_MAX) {
-        short_word w;
-        load_short(b, word, n, &w);
-        merge_short(b, &w);
-        for (size_t i = 0; i < w.n; i++)
-            emit(user, w.id[i], w.from[i], w.to[i]);
-        return KF_OK;
+    kf_status status = KF_OK;
+    if (n > KF_BPE_STACK_BYTES) {
+        s = malloc(n * sizeof *s);
+        memory = malloc(3 * n * sizeof *memory);
+        if (!s || !memory) status = KF_FAIL(KF_ERR_NO_MEMORY, "tokenizer: no memory for a word of %zu bytes", n);
     }
-    if (n <= KF_BPE_STACK_BYTES) {
-        symbol symbols[KF_BPE_STACK_BYTES];
-        uint64_t heap[3 * KF_BPE_STACK_BYTES];
-        encode_long(b, word, n, &(long_word){symbols, heap, 0}, emit, user);
-        return KF_OK;
-    }
-    symbol *symbols = malloc(n * sizeof *symbols);
-    uint64_t *heap = malloc(3 * n * sizeof *heap);
-    kf_status s = KF_OK;
-    if (symbols && heap)
-        encode_long(b, word, n, &(long_word){symbols, heap, 0}, emit, user);
-    else
-        s = KF_FAIL(KF_ERR_NO_MEMORY, "tokenizer: no memory for a word of %zu bytes", n);
-    free(symbols);
-    free(heap);
-    return s;
+    size_t count = status == KF_OK ? load(b, word, n, s) : 0;
+    if (count > SCAN_MAX)
+        merge_many(b, s, count, memory);
+    else if (count)
+        merge_few(b, s);
+    for (int32_t i = count ? 0 : -1; i >= 0; i = s[i].next)
+        emit(user, s[i].id, s[i].from, s[i].to);
+    if (s != few) free(s);
+    if (memory != pairs) free(memory);
+    return status;
 }
 
 /* ---- GPT-2's alphabet of bytes: what is printable in Latin-1 is itself, the rest follows U+0100 in order ---- */

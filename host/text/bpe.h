@@ -1,9 +1,9 @@
-/* Byte-pair encoding (Sennrich et al., arXiv 1508.07909) over the bytes of a word, as GPT-2 introduced it. Internal to
- * host/text.
+/* Byte-pair encoding (Sennrich et al., arXiv 1508.07909) of one word. Internal to host/text.
  *
- * A piece is spelled in the vocabulary with one printable character a byte ("Ġ" is the space). Here pieces are bytes:
- * merging never looks at the spelling. Of all neighbours that some merge joins, the pair of the lowest rank goes
- * first, the leftmost of equals; short words do that by looking at every pair, long ones with a heap.
+ * A word starts as symbols: its bytes, as GPT-2 introduced it (the vocabulary spells them with one printable character
+ * each, "Ġ" is the space; merging never looks at the spelling), or its characters, as SentencePiece has it. Of all
+ * neighbours that some merge joins, the pair of the lowest rank goes first, the leftmost of equals; short words do
+ * that by looking at every pair, long ones with a heap.
  */
 #ifndef KF_TEXT_BPE_H
 #define KF_TEXT_BPE_H
@@ -21,8 +21,12 @@ typedef struct kf_merge {
 } kf_merge;
 
 typedef struct kf_bpe {
-    int32_t byte_id[256]; /* the piece of one byte; -1: none, the byte is left out */
-    kf_merge *merges;     /* [n_slots], a power of two, at most half full */
+    int32_t byte_id[256];  /* the piece of one byte; -1: none, the byte is left out */
+    const kf_vocab *chars; /* not NULL: symbols are characters, and these are their pieces; outlives the bpe */
+    bool byte_fallback;    /* a character without a piece becomes its bytes' … */
+    int32_t unk_id;        /* … or else this one; -1: left out */
+    bool fuse_unk;         /* unk in a row is one */
+    kf_merge *merges;      /* [n_slots], a power of two, at most half full */
     size_t n_slots;
     kf_vocab whole; /* by bytes: the words that end as one piece, so that common words need no merging */
 } kf_bpe;

@@ -8,18 +8,36 @@
 
 #define PRE "tokenizer.json: pre_tokenizer"
 
-kf_status kf_tokenizer_load_normalizer(kf_byte_level *b, const json_t *normalizer) {
-    const char *type = kf_json_type(normalizer);
-    const json_t *parts = json_object_get(normalizer, "normalizers");
-    if (strcmp(type, "null") == 0) return KF_OK;
-    if (strcmp(type, "Sequence") == 0 && json_array_size(parts) == 0) return KF_OK;
-    if (strcmp(type, "Sequence") == 0 && json_array_size(parts) == 1) {
-        normalizer = json_array_get(parts, 0);
-        type = kf_json_type(normalizer);
+#define SPACE "\xE2\x96\x81" /* U+2581, SentencePiece's space */
+
+static bool is_text(const json_t *object, const char *key, const char *wanted) {
+    return strcmp(kf_json_text(object, key, ""), wanted) == 0;
+}
+
+/* NFC, or SentencePiece's Prepend and Replace of spaces. */
+static kf_status load_normalizer_step(kf_pipeline *p, const json_t *n) {
+    bool replaces = is_text(json_object_get(n, "pattern"), "String", " ") && is_text(n, "content", SPACE);
+    if (kf_json_is(n, "NFC") && !p->metaspace) {
+        p->nfc = true;
+    } else if (kf_json_is(n, "Prepend") && is_text(n, "prepend", SPACE)) {
+        p->prefix = KF_PREFIX_ALWAYS;
+    } else if (kf_json_is(n, "Replace") && replaces && p->bpe.chars && !p->nfc) {
+        p->metaspace = true;
+    } else {
+        return KF_FAIL(KF_ERR_UNSUPPORTED, "tokenizer.json: normalizer %.40s, as it is set, is not known for this BPE",
+                       kf_json_type(n));
     }
-    if (strcmp(type, "NFC") != 0)
-        return KF_FAIL(KF_ERR_UNSUPPORTED, "tokenizer.json: normalizer %.40s is not known for BPE: NFC is", type);
-    b->nfc = true;
+    return KF_OK;
+}
+
+kf_status kf_tokenizer_load_normalizer(kf_pipeline *p, const json_t *normalizer) {
+    const json_t *parts = json_object_get(normalizer, "normalizers");
+    if (kf_json_is(normalizer, "null")) return KF_OK;
+    if (!kf_json_is(normalizer, "Sequence")) return load_normalizer_step(p, normalizer);
+    for (size_t i = 0; i < json_array_size(parts); i++)
+        KF_TRY(load_normalizer_step(p, json_array_get(parts, i)));
+    if (p->prefix == KF_PREFIX_ALWAYS && !p->metaspace)
+        return KF_FAIL(KF_ERR_UNSUPPORTED, "tokenizer.json: normalizer Prepend without Replace");
     return KF_OK;
 }
 
@@ -41,57 +59,79 @@ static kf_status behavior_of(const json_t *part, const char *otherwise, kf_split
     return KF_FAIL(KF_ERR_UNSUPPORTED, PRE ": behavior %.40s is not known", name);
 }
 
-static kf_status load_split(kf_byte_level *b, const json_t *part) {
+static kf_status load_split(kf_pipeline *p, const json_t *part) {
     const json_t *pattern = json_object_get(part, "pattern"), *regex = json_object_get(pattern, "Regex");
     const json_t *text = regex ? regex : json_object_get(pattern, "String");
     kf_split_behavior behavior;
     if (!json_is_string(text)) return KF_FAIL(KF_ERR_CORRUPT, PRE ": a Split without a Regex or a String");
     KF_TRY(behavior_of(part, "Isolated", &behavior));
-    return kf_splitter_add_pattern(&b->splitter, PRE ": Split", json_string_value(text), json_string_length(text),
+    return kf_splitter_add_pattern(&p->splitter, PRE ": Split", json_string_value(text), json_string_length(text),
                                    !regex, behavior, kf_json_flag(part, "invert", false));
 }
 
-static kf_status load_byte_level(kf_byte_level *b, const json_t *part) {
+/* A prefix belongs to the text: a step before it would make it one of each word. */
+static kf_status load_prefix(kf_pipeline *p, const json_t *part, kf_prefix prefix) {
+    if (prefix != KF_PREFIX_NEVER && (p->splitter.n_steps || p->prefix != KF_PREFIX_NEVER))
+        return KF_FAIL(KF_ERR_UNSUPPORTED, PRE ": %.40s puts a space in front, after another step", kf_json_type(part));
+    if (prefix != KF_PREFIX_NEVER) p->prefix = prefix;
+    return KF_OK;
+}
+
+static kf_status load_byte_level(kf_pipeline *p, const json_t *part) {
     bool prefix = kf_json_flag(part, "add_prefix_space", true);
-    if (prefix && b->splitter.n_steps)
-        return KF_FAIL(KF_ERR_UNSUPPORTED, PRE ": ByteLevel with add_prefix_space after another step");
-    b->add_prefix_space = prefix;
+    KF_TRY(load_prefix(p, part, prefix ? KF_PREFIX_UNLESS_THERE : KF_PREFIX_NEVER));
     if (!kf_json_flag(part, "use_regex", true)) return KF_OK;
-    return kf_splitter_add_pattern(&b->splitter, PRE ": ByteLevel", KF_SPLIT_GPT2, strlen(KF_SPLIT_GPT2), false,
+    return kf_splitter_add_pattern(&p->splitter, PRE ": ByteLevel", KF_SPLIT_GPT2, strlen(KF_SPLIT_GPT2), false,
                                    KF_SPLIT_ISOLATED, false);
 }
 
+static kf_status load_metaspace(kf_pipeline *p, const json_t *part) {
+    const char *otherwise = kf_json_flag(part, "add_prefix_space", true) ? "always" : "never";
+    const char *scheme = kf_json_text(part, "prepend_scheme", otherwise);
+    bool known = strcmp(scheme, "always") == 0 || strcmp(scheme, "first") == 0 || strcmp(scheme, "never") == 0;
+    if (!known || !is_text(part, "replacement", SPACE) || !p->bpe.chars || p->nfc)
+        return KF_FAIL(KF_ERR_UNSUPPORTED, PRE ": Metaspace, as it is set, is not known for this BPE");
+    p->metaspace = true;
+    p->prefix_once = strcmp(scheme, "first") == 0;
+    KF_TRY(load_prefix(p, part, strcmp(scheme, "never") == 0 ? KF_PREFIX_NEVER : KF_PREFIX_UNLESS_THERE));
+    if (!kf_json_flag(part, "split", true)) return KF_OK;
+    return kf_splitter_add_pattern(&p->splitter, PRE ": Metaspace", SPACE, strlen(SPACE), true, KF_SPLIT_WITH_NEXT,
+                                   false);
+}
+
 /* One step that is not ByteLevel and not a Sequence. */
-static kf_status load_step(kf_byte_level *b, const json_t *part) {
-    const char *type = kf_json_type(part);
+static kf_status load_step(kf_pipeline *p, const json_t *part) {
     kf_split_behavior behavior;
-    if (strcmp(type, "Split") == 0) return load_split(b, part);
-    if (strcmp(type, "Digits") == 0) {
+    if (kf_json_is(part, "Split")) return load_split(p, part);
+    if (kf_json_is(part, "Digits")) {
         behavior = kf_json_flag(part, "individual_digits", false) ? KF_SPLIT_ISOLATED : KF_SPLIT_CONTIGUOUS;
-        return kf_splitter_add_class(&b->splitter, PRE ": Digits", is_number, behavior);
+        return kf_splitter_add_class(&p->splitter, PRE ": Digits", is_number, behavior);
     }
-    if (strcmp(type, "Punctuation") == 0) {
+    if (kf_json_is(part, "Punctuation")) {
         KF_TRY(behavior_of(part, "Isolated", &behavior));
-        return kf_splitter_add_class(&b->splitter, PRE ": Punctuation", kf_bert_is_punctuation, behavior);
+        return kf_splitter_add_class(&p->splitter, PRE ": Punctuation", kf_bert_is_punctuation, behavior);
     }
-    if (strcmp(type, "WhitespaceSplit") == 0)
-        return kf_splitter_add_class(&b->splitter, PRE ": WhitespaceSplit", kf_bert_is_space, KF_SPLIT_REMOVED);
-    return KF_FAIL(KF_ERR_UNSUPPORTED, PRE " %.40s is not known for BPE", type);
+    if (kf_json_is(part, "WhitespaceSplit"))
+        return kf_splitter_add_class(&p->splitter, PRE ": WhitespaceSplit", kf_bert_is_space, KF_SPLIT_REMOVED);
+    return KF_FAIL(KF_ERR_UNSUPPORTED, PRE " %.40s is not known for BPE", kf_json_type(part));
 }
 
 /* ByteLevel turns the text into its alphabet, so nothing may follow it; every other step sees the text itself. */
-kf_status kf_tokenizer_load_pre_tokenizer(kf_byte_level *b, const json_t *pre_tokenizer) {
-    bool is_sequence = strcmp(kf_json_type(pre_tokenizer), "Sequence") == 0;
+static kf_status load_pre_tokenizer_step(kf_pipeline *p, const json_t *part, bool last) {
+    bool byte_level = kf_json_is(part, "ByteLevel");
+    if (byte_level != (last && !p->bpe.chars))
+        return KF_FAIL(KF_ERR_UNSUPPORTED, PRE ": %.40s: a byte-level BPE ends with ByteLevel, and only there",
+                       kf_json_type(part));
+    if (byte_level) return load_byte_level(p, part);
+    return kf_json_is(part, "Metaspace") ? load_metaspace(p, part) : load_step(p, part);
+}
+
+kf_status kf_tokenizer_load_pre_tokenizer(kf_pipeline *p, const json_t *pre_tokenizer) {
     const json_t *parts = json_object_get(pre_tokenizer, "pretokenizers");
-    size_t n = is_sequence ? json_array_size(parts) : 1;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *part = is_sequence ? json_array_get(parts, i) : pre_tokenizer;
-        bool byte_level = strcmp(kf_json_type(part), "ByteLevel") == 0;
-        if (byte_level != (i + 1 == n))
-            return KF_FAIL(KF_ERR_UNSUPPORTED,
-                           PRE ": %.40s is step %zu of %zu; the last must be ByteLevel, and no other",
-                           kf_json_type(part), i + 1, n);
-        KF_TRY(byte_level ? load_byte_level(b, part) : load_step(b, part));
-    }
+    size_t n = json_array_size(parts);
+    if (kf_json_is(pre_tokenizer, "null") && p->bpe.chars) return KF_OK;
+    if (!kf_json_is(pre_tokenizer, "Sequence")) return load_pre_tokenizer_step(p, pre_tokenizer, true);
+    for (size_t i = 0; i < n; i++)
+        KF_TRY(load_pre_tokenizer_step(p, json_array_get(parts, i), i + 1 == n));
     return n ? KF_OK : KF_FAIL(KF_ERR_UNSUPPORTED, PRE ": an empty Sequence");
 }

@@ -76,7 +76,7 @@ kf_status kf_tokenizer_open(const char *dir, kf_tokenizer **out) {
 
 void kf_tokenizer_close(kf_tokenizer *t) {
     if (!t) return;
-    kf_byte_level_free(&t->byte_level);
+    kf_pipeline_free(&t->pipeline);
     kf_vocab_free(&t->vocab);
     free(t->special);
     free(t->text);
@@ -100,10 +100,7 @@ kf_status kf_tokenizer_set_special(kf_tokenizer *t, int32_t id) {
 /* What a piece stands for in a decoded text, in out [n + 1]. */
 static size_t text_of(const kf_tokenizer *t, const char *piece, size_t n, char *out) {
     if (t->kind == KF_TOKENIZER_WORDPIECE) return kf_wordpiece_text(&t->wordpiece, piece, n, out);
-    size_t n_bytes = kf_byte_level_bytes(piece, n, out);
-    if (n_bytes) return n_bytes;
-    memcpy(out, piece, n); /* an added token that is spelled as it is */
-    return n;
+    return kf_pipeline_text(&t->pipeline, piece, n, out);
 }
 
 kf_status kf_tokenizer_make_texts(kf_tokenizer *t) {
@@ -135,7 +132,7 @@ kf_status kf_tokenizer_encode(const kf_tokenizer *t, const char *text, size_t n_
     if (t->kind == KF_TOKENIZER_WORDPIECE)
         kf_wordpiece_encode(&t->wordpiece, &t->vocab, text, n_bytes, e);
     else
-        s = kf_byte_level_encode(&t->byte_level, text, n_bytes, e);
+        s = kf_pipeline_encode(&t->pipeline, text, n_bytes, e);
     for (size_t i = 0; special == KF_SPECIAL_ADD && i < t->n_after; i++)
         kf_encoding_add(e, t->after[i], 0, 0);
     return s;

@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "text/byte_level.h"
+#include "text/pipeline.h"
 #include "text/tokenizer.h"
 #include "text/vocab.h"
 #include "text/wordpiece.h"
@@ -12,9 +12,9 @@
 enum { KF_TEMPLATE_MAX = 8 };
 
 struct kf_tokenizer {
-    enum { KF_TOKENIZER_WORDPIECE, KF_TOKENIZER_BYTE_LEVEL } kind;
+    enum { KF_TOKENIZER_WORDPIECE, KF_TOKENIZER_BPE } kind;
     kf_wordpiece wordpiece;
-    kf_byte_level byte_level;
+    kf_pipeline pipeline;
 
     kf_vocab vocab; /* pieces as the file spells them */
     bool *special;  /* [n_special] by id: the file's special tokens */
@@ -35,9 +35,10 @@ kf_status kf_tokenizer_load_json(kf_tokenizer *t, const json_t *root);
 /* An empty tokenizer, for the above. KF_ERR_NO_MEMORY. */
 kf_status kf_tokenizer_new(kf_tokenizer **out);
 
-/* The parts of tokenizer.json that cut a text for byte-level BPE; NULL or null where the file has none. */
-kf_status kf_tokenizer_load_normalizer(kf_byte_level *b, const json_t *normalizer);
-kf_status kf_tokenizer_load_pre_tokenizer(kf_byte_level *b, const json_t *pre_tokenizer);
+/* tokenizer.json's parts for a BPE model, once the vocabulary is there; NULL or null where the file has none. */
+kf_status kf_tokenizer_load_bpe(kf_tokenizer *t, const json_t *root, const json_t *model);
+kf_status kf_tokenizer_load_normalizer(kf_pipeline *p, const json_t *normalizer);
+kf_status kf_tokenizer_load_pre_tokenizer(kf_pipeline *p, const json_t *pre_tokenizer);
 
 /* Marks id, which is in the vocabulary, as special. KF_ERR_NO_MEMORY. */
 kf_status kf_tokenizer_set_special(kf_tokenizer *t, int32_t id);
@@ -49,8 +50,10 @@ kf_status kf_tokenizer_make_texts(kf_tokenizer *t);
 
 /* A part's "type"; "null" for NULL and null, "?" where it is no object or has none. */
 const char *kf_json_type(const json_t *part);
+bool kf_json_is(const json_t *part, const char *type);
 
-/* A member of an object; null and absent mean `otherwise`. */
+/* A member of an object; null, absent and of another kind mean `otherwise`. */
 bool kf_json_flag(const json_t *object, const char *key, bool otherwise);
+const char *kf_json_text(const json_t *object, const char *key, const char *otherwise);
 
 #endif

@@ -12,6 +12,9 @@ Needed only when the corpus changes: the files it writes are committed.
     random.json       how test and script make a million more characters (see Random), and for each tokenizer one
                       64-bit FNV-1a hash a block of 500 texts over n, ids, starts and ends as little-endian int32;
                       under "every" the same for each 8,192 code points, each in a text of its own (see around)
+    small/*.json      small tokenizers trained on the corpus, byte-level BPE and SentencePiece's
+    variants.json     changes to them, one for each thing that tokenizer.json can state, each with a hash over the
+                      corpus and the first 2,000 random texts, and one over what decoding the ids of the corpus gives
 
 Special tokens written in a text are text: the added tokens are taken out of the tokenizers before they are used.
 """
@@ -21,7 +24,7 @@ import lzma
 import pathlib
 import tarfile
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 HERE = pathlib.Path(__file__).resolve().parent / "tokenizers"
 BLOCK, N_TEXTS, SEED = 500, 24000, 20261124
@@ -197,6 +200,117 @@ TOKENIZERS = {
 }
 
 
+# ---- small tokenizers, and what tokenizer.json can state ----
+
+SPACE = "\u2581"
+LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+         r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+DEEPSEEK = [r"\p{N}{1,3}", "[一-龥\u0800-\u4e00가-\ud7ff]+",
+            r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+            r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"]
+
+
+def byte_level(prefix=False, regex=False):
+    return {"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": True, "use_regex": regex}
+
+
+def split(pattern, behavior="Isolated", invert=False, kind="Regex"):
+    return {"type": "Split", "pattern": {kind: pattern}, "behavior": behavior, "invert": invert}
+
+
+def sequence(*steps):
+    return {"pre_tokenizer": {"type": "Sequence", "pretokenizers": list(steps)}}
+
+
+def trimmed(keeps):
+    return {"post_processor": {"type": "ByteLevel", "add_prefix_space": keeps, "trim_offsets": True, "use_regex": True}}
+
+
+def metaspace(scheme, splits):
+    return {"type": "Metaspace", "replacement": SPACE, "prepend_scheme": scheme, "split": splits}
+
+
+def variants():
+    yield "byte_level", {}
+    yield "byte_level", {"normalizer": None}
+    yield "byte_level", {"model": {"ignore_merges": True}}
+    yield "byte_level", {"pre_tokenizer": byte_level(prefix=True, regex=True), **trimmed(True)}
+    yield "byte_level", {"pre_tokenizer": byte_level(prefix=True, regex=True), **trimmed(False)}
+    yield "byte_level", {"pre_tokenizer": byte_level(prefix=True), "normalizer": None}
+    yield "byte_level", {"pre_tokenizer": byte_level(regex=True), **trimmed(True)}
+    yield "byte_level", {"pre_tokenizer": byte_level()}
+    for pattern in (LLAMA3, O200K):
+        yield "byte_level", sequence(split(pattern), byte_level())
+    yield "byte_level", sequence(*map(split, DEEPSEEK), byte_level())
+    for behavior in ("Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"):
+        for invert in (False, True):
+            yield "byte_level", sequence(split(r"[\s\p{P}]", behavior, invert), byte_level())
+        yield "byte_level", sequence({"type": "Punctuation", "behavior": behavior}, byte_level())
+    for individual in (False, True):
+        yield "byte_level", sequence({"type": "Digits", "individual_digits": individual}, byte_level(regex=True))
+    yield "byte_level", sequence({"type": "WhitespaceSplit"}, byte_level())
+    yield "byte_level", sequence(split(".", kind="String", behavior="MergedWithNext"), byte_level())
+    yield "byte_level", sequence(split(r"[\w\h]+|\W|[^\S\n]"), byte_level())
+    yield "byte_level", sequence(split(r"\p{Han}+|\p{^Latin}|^\w|\d$"), byte_level())
+    yield "sentencepiece", {}
+    yield "sentencepiece", {"model": {"byte_fallback": False}}
+    yield "sentencepiece", {"model": {"byte_fallback": False, "fuse_unk": False}}
+    yield "sentencepiece", {"model": {"ignore_merges": True}}
+    yield "sentencepiece", {"normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+                            "pre_tokenizer": split(" ", "MergedWithPrevious", kind="String")}
+    for scheme in ("always", "first", "never"):
+        for splits in (True, False):
+            yield "sentencepiece", {"normalizer": None, "pre_tokenizer": metaspace(scheme, splits)}
+
+
+def train_small(corpus):
+    """Written once and kept: training breaks ties by chance."""
+    (HERE / "small").mkdir(exist_ok=True)
+    tok = Tokenizer(models.BPE())
+    tok.normalizer = normalizers.NFC()
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tok.decoder = decoders.ByteLevel()
+    tok.train_from_iterator(corpus, trainers.BpeTrainer(
+        vocab_size=600, special_tokens=["<|bos|>", "<|end|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    tok.add_tokens(["    ", "\n\n\n"])
+    tok.save(str(HERE / "small" / "byte_level.json"), pretty=False)
+    tok = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tok.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    tok.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    special = ["<unk>", "<s>", "</s>"]
+    tok.train_from_iterator(corpus, trainers.BpeTrainer(
+        vocab_size=900, limit_alphabet=300, special_tokens=special + [f"<0x{b:02X}>" for b in range(256)], show_progress=False))
+    state = json.loads(tok.to_str())
+    state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] in special]
+    (HERE / "small" / "sentencepiece.json").write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
+
+
+def changed(base, change):
+    state = json.loads((HERE / "small" / f"{base}.json").read_text(encoding="utf-8"))
+    for key, value in change.items():
+        state[key] = {**state[key], **value} if key == "model" else value
+    return state
+
+
+def make_variants(corpus, texts):
+    out = []
+    for base, change in variants():
+        tok = Tokenizer.from_str(json.dumps(changed(base, change)))
+        tok.encode_special_tokens = True
+        encodings = tok.encode_batch(corpus + texts, add_special_tokens=False)
+        decoded = [tok.decode(e.ids) for e in encodings[:len(corpus)]]
+        h = 0xCBF29CE484222325
+        for byte in "\0".join(decoded).encode():
+            h = (h ^ byte) * 0x100000001B3 & (2**64 - 1)
+        out.append({"base": base, "change": change, "hash": fnv(encodings), "decoded": f"{h:016x}"})
+    with open(HERE / "variants.json", "w", encoding="utf-8") as f:
+        json.dump(out, f, ensure_ascii=False, indent=1)
+        f.write("\n")
+    print(len(out), "variants")
+
+
 def varint(n):
     out = bytearray()
     while n > 127:
@@ -238,6 +352,9 @@ def main():
     random = Random(SEED, corpus)
     texts = [random.text() for _ in range(N_TEXTS)]
     print(f"random: {len(texts)} texts, {sum(map(len, texts))} characters")
+    if not (HERE / "small").exists():
+        train_small([t for t in handwritten() if "\0" not in t])
+    make_variants(corpus, texts[:2000])
     hashes, every_hashes = {}, {}
     for name, make in TOKENIZERS.items():
         tok = make()

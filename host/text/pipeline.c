@@ -1,0 +1,216 @@
+/* The path of a text through pipeline.h's parts, and the offsets of its tokens: those of Hugging Face, which gives
+ * a token that holds part of a character the whole character. */
+#include "text/pipeline.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/bert_chars.h"
+#include "text/encoding.h"
+#include "text/nfc.h"
+#include "text/utf8.h"
+
+#define SPACE "\xE2\x96\x81" /* U+2581 */
+
+/* A stretch of text between two added tokens. */
+typedef struct stretch {
+    const kf_pipeline *p;
+    kf_encoding *e;
+    size_t n_before;       /* tokens that e held before this text */
+    const char *text;      /* normalised */
+    const int32_t *source; /* of each code point of text: its place in the stretch; NULL: where it is */
+    int32_t base;          /* the stretch's place in the original text, in code points */
+    size_t word;           /* the word being cut starts here */
+    size_t cursor;         /* the start of code point number cursor_cp: tokens come in order */
+    int32_t cursor_cp;
+} stretch;
+
+static size_t char_bytes(char lead) {
+    unsigned char c = (unsigned char)lead;
+    return c < 0x80 ? 1 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : 4;
+}
+
+/* The place in the original text of the code point that byte `at` of the stretch belongs to. */
+static int32_t place_of(stretch *s, size_t at) {
+    for (size_t n; s->cursor + (n = char_bytes(s->text[s->cursor])) <= at; s->cursor_cp++)
+        s->cursor += n;
+    return s->base + (s->source ? s->source[s->cursor_cp] : s->cursor_cp);
+}
+
+/* White space at the ends of a token is outside its span: n_leading and n_trailing code points of it. */
+static void add_trimmed(stretch *s, int32_t id, int32_t start, int32_t end, int32_t n_leading, int32_t n_trailing) {
+    bool first = s->e->n_total == s->n_before || start == 0;
+    if (n_leading == 1 && first && s->p->trim_keeps_first) n_leading = 0;
+    start = start + n_leading < end ? start + n_leading : end;
+    if (end >= n_trailing) end = end - n_trailing > start ? end - n_trailing : start;
+    kf_encoding_add(s->e, id, start, end);
+}
+
+static void emit(void *user, int32_t id, size_t from, size_t to) {
+    stretch *s = user;
+    const char *token = s->text + s->word + from;
+    size_t n = to - from;
+    int32_t start = place_of(s, s->word + from), end = place_of(s, s->word + to - 1) + 1;
+    if (!s->p->trim_offsets) {
+        kf_encoding_add(s->e, id, start, end);
+        return;
+    }
+    int32_t n_leading = 0, n_trailing = 0;
+    while ((size_t)n_leading < n && token[n_leading] == ' ')
+        n_leading++;
+    while ((size_t)n_trailing < n && token[n - 1 - (size_t)n_trailing] == ' ')
+        n_trailing++;
+    add_trimmed(s, id, start, end, n_leading, n_trailing);
+}
+
+/* An added token of n_cps code points at the stretch's base. */
+static void emit_added(stretch *s, const kf_added *a, int32_t n_cps) {
+    int32_t n_leading = 0, n_trailing = 0;
+    bool only_space = true;
+    for (size_t at = 0; s->p->trim_offsets && at < a->n;) {
+        bool space = kf_bert_is_space(kf_utf8_next(a->text, &at));
+        only_space = only_space && space;
+        n_leading += only_space;
+        n_trailing = space ? n_trailing + 1 : 0;
+    }
+    add_trimmed(s, a->id, s->base, s->base + n_cps, n_leading, n_trailing);
+}
+
+static kf_status cut_word(void *user, size_t from, size_t to) {
+    stretch *s = user;
+    s->word = from;
+    return kf_bpe_encode(&s->p->bpe, s->text + from, to - from, emit, s);
+}
+
+static bool wants_prefix(const stretch *s, const char *text, size_t n) {
+    const kf_pipeline *p = s->p;
+    if (n == 0 || p->prefix == KF_PREFIX_NEVER || (p->prefix_once && s->base > 0)) return false;
+    if (p->prefix == KF_PREFIX_ALWAYS) return true;
+    bool spelled = p->metaspace && n >= strlen(SPACE) && memcmp(text, SPACE, strlen(SPACE)) == 0;
+    return text[0] != ' ' && !spelled;
+}
+
+/* Writes one space as the model spells it. */
+static size_t put_space(const kf_pipeline *p, char *out) {
+    size_t n = p->metaspace ? strlen(SPACE) : 1;
+    memcpy(out, p->metaspace ? SPACE : " ", n);
+    return n;
+}
+
+/* Writes the stretch as the model wants it: a space in front, normal form, spaces spelled. Returns its bytes. */
+static size_t normalise(const kf_pipeline *p, bool prefix, const char *text, size_t n, char *out, int32_t *source) {
+    size_t n_out = 0;
+    if (prefix) {
+        n_out = put_space(p, out);
+        *source++ = 0;
+    }
+    if (p->nfc) return n_out + kf_nfc(text, n, out + n_out, source);
+    int32_t n_cps = -1;
+    for (size_t i = 0; i < n; i++) {
+        if (((unsigned char)text[i] & 0xC0) != 0x80) {
+            n_cps++;
+            source[n_cps] = n_cps;
+        }
+        if (text[i] == ' ')
+            n_out += put_space(p, out + n_out);
+        else
+            out[n_out++] = text[i];
+    }
+    return n_out;
+}
+
+static kf_status encode_stretch(stretch *s, const char *text, size_t n) {
+    _Alignas(16) char memory[KF_NORMAL_STACK_BYTES];
+    const kf_pipeline *p = s->p;
+    bool prefix = wants_prefix(s, text, n);
+    bool change = prefix || (p->metaspace && memchr(text, ' ', n)) || (p->nfc && kf_nfc_needed(text, n));
+    s->text = text;
+    s->source = NULL;
+    s->cursor = 0;
+    s->cursor_cp = 0;
+    if (n == 0) return KF_OK;
+    if (!change) return kf_splitter_run(&p->splitter, text, n, cut_word, s);
+
+    size_t cap = 3 * n + 4, need = cap * (sizeof(int32_t) + 1); /* neither makes more than three bytes of one */
+    void *block = need <= sizeof memory ? memory : malloc(need);
+    if (!block) return KF_FAIL(KF_ERR_NO_MEMORY, "tokenizer: no memory to normalise %zu bytes", n);
+    int32_t *source = block;
+    char *out = (char *)(source + cap);
+    n = normalise(p, prefix, text, n, out, source);
+    s->text = out;
+    s->source = source;
+    kf_status status = kf_splitter_run(&p->splitter, out, n, cut_word, s);
+    if (block != memory) free(block);
+    return status;
+}
+
+/* The added token that starts at text[0 .. n), the longest of several. */
+static const kf_added *added_at(const kf_pipeline *p, const char *text, size_t n) {
+    if (!p->starts_added[(unsigned char)text[0]]) return NULL;
+    for (size_t i = 0; i < p->n_added; i++)
+        if (p->added[i].n <= n && memcmp(p->added[i].text, text, p->added[i].n) == 0) return &p->added[i];
+    return NULL;
+}
+
+kf_status kf_pipeline_encode(const kf_pipeline *p, const char *text, size_t n_bytes, kf_encoding *e) {
+    stretch s = {.p = p, .e = e, .n_before = e->n_total};
+    size_t from = 0;
+    for (size_t at = 0; p->n_added && at < n_bytes;) {
+        const kf_added *a = added_at(p, text + at, n_bytes - at);
+        if (!a) {
+            at++;
+            continue;
+        }
+        KF_TRY(encode_stretch(&s, text + from, at - from));
+        s.base += (int32_t)kf_utf8_length(text + from, at - from);
+        int32_t n_cps = (int32_t)kf_utf8_length(a->text, a->n);
+        emit_added(&s, a, n_cps);
+        s.base += n_cps;
+        from = at += a->n;
+    }
+    return encode_stretch(&s, text + from, n_bytes - from);
+}
+
+/* The byte that a piece such as <0xE4> stands for, -1 for another piece. */
+static int fallback_byte(const char *piece, size_t n) {
+    unsigned byte;
+    if (n != 6 || memcmp(piece, "<0x", 3) != 0 || piece[5] != '>') return -1;
+    return sscanf(piece + 3, "%2X>", &byte) == 1 ? (int)byte : -1;
+}
+
+static size_t byte_level_text(const char *piece, size_t n, char *out) {
+    size_t n_out = 0;
+    for (size_t at = 0; at < n;) {
+        int byte = kf_byte_level_byte(kf_utf8_next(piece, &at));
+        if (byte < 0) { /* an added token that is spelled as it is */
+            memcpy(out, piece, n);
+            return n;
+        }
+        out[n_out++] = (char)byte;
+    }
+    return n_out;
+}
+
+size_t kf_pipeline_text(const kf_pipeline *p, const char *piece, size_t n, char *out) {
+    if (!p->bpe.chars) return byte_level_text(piece, n, out);
+    int byte = p->bpe.byte_fallback ? fallback_byte(piece, n) : -1;
+    if (byte >= 0) {
+        out[0] = (char)byte;
+        return 1;
+    }
+    size_t n_out = 0;
+    for (size_t i = 0; i < n;) {
+        bool space = n - i >= strlen(SPACE) && memcmp(piece + i, SPACE, strlen(SPACE)) == 0;
+        out[n_out++] = space ? ' ' : piece[i];
+        i += space ? strlen(SPACE) : 1;
+    }
+    return n_out;
+}
+
+void kf_pipeline_free(kf_pipeline *p) {
+    kf_bpe_free(&p->bpe);
+    kf_splitter_free(&p->splitter);
+    free(p->added);
+    *p = (kf_pipeline){0};
+}
