@@ -12,22 +12,20 @@
 #include "device/device.h"
 
 typedef struct kf_cpu_pool kf_cpu_pool;
-typedef struct kf_onednn kf_onednn;             /* linear_onednn.c */
-typedef struct kf_onednn_shape kf_onednn_shape; /* the products of one n_in and number of columns */
+typedef struct kf_onednn kf_onednn; /* linear_onednn.c */
+typedef struct kf_onednn_weight kf_onednn_weight;
 
 /* What products need beside their arguments. It grows when a weight is packed, never in an operation. */
 typedef struct kf_cpu_scratch {
-    void *x;       /* rows of x in the format of a product: f32 or bf16 */
-    float *sums;   /* oneDNN's output, [rows, columns] */
-    void *library; /* oneDNN's own scratchpad */
-    size_t x_bytes, sums_bytes, library_bytes;
+    void *p;
+    size_t bytes;
 } kf_cpu_scratch;
 
 typedef struct kf_cpu_device {
     kf_device base;
     kf_cpu_loops loops;
     kf_cpu_pool *pool;
-    kf_cpu_scratch scratch;
+    kf_cpu_scratch x;  /* rows of x in a product's format */
     kf_onednn *onednn; /* NULL: every product is ours */
 } kf_cpu_device;
 
@@ -56,10 +54,8 @@ struct kf_weight {
     void *panels;       /* as loops.h has them, n_panels = n_out / KF_CPU_PANEL, rounded up */
     float *bias;        /* [n_panels * KF_CPU_PANEL], zeros behind the last; NULL for none */
     kf_cpu_plan plan;
-    size_t n_rows_ours;    /* products of at most so many rows are ours; SIZE_MAX: all */
-    kf_onednn_shape *wide; /* oneDNN's products of KF_ONEDNN_COLUMNS columns, and of what is left of n_out; or NULL */
-    kf_onednn_shape *rest;
-    void **column_groups; /* oneDNN's handles of the panels, one for each group of columns */
+    size_t n_rows_ours;       /* products of at most so many rows are ours; SIZE_MAX: all */
+    kf_onednn_weight *onednn; /* NULL: oneDNN has no product for it */
 };
 
 /* ---- limits.c ---- */
@@ -95,14 +91,14 @@ static inline bool kf_cpu_runs(const kf_stream *s) {
 /* Fails the stream, unless it has failed before. */
 void kf_cpu_fail(kf_stream *s, kf_status status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-/* ---- pool_openmp.c where KF_HAVE_ONEDNN, else pool_pthread.c ---- */
+/* ---- pool.c ---- */
 
 /* n_threads counts the caller. KF_ERR_NO_MEMORY; KF_ERR_IO: a thread could not be started. */
 kf_status kf_cpu_pool_open(int n_threads, kf_cpu_pool **out);
 void kf_cpu_pool_close(kf_cpu_pool *p);
 
-/* OpenMP only: makes the pool's number of threads the calling thread's, for oneDNN's products. */
-void kf_cpu_pool_adopt(kf_cpu_pool *p);
+int kf_cpu_pool_threads(const kf_cpu_pool *p); /* the caller counted */
+int kf_cpu_thread_index(void);                 /* in a body: 0 for the caller, below kf_cpu_pool_threads for all */
 
 /* Calls body(arg, first, last) for pieces of [0, n) that are at least `grain` long, on the pool's threads, and
  * returns when all are done. What a body writes must not depend on how [0, n) was cut. */
@@ -114,21 +110,19 @@ void kf_cpu_parallel_for(kf_stream *s, size_t n, size_t grain, kf_cpu_body *body
 kf_status kf_cpu_weight_pack(kf_device *d, const kf_weight_desc *desc, kf_weight **out);
 void kf_cpu_weight_free(kf_device *d, kf_weight *w);
 
-/* Makes *p hold `bytes` at least; what it held is lost. KF_ERR_NO_MEMORY. */
-kf_status kf_cpu_scratch_grow(void **p, size_t *bytes_now, size_t bytes);
+/* Makes it hold `bytes` at least, zeroed; what it held is lost. KF_ERR_NO_MEMORY. */
+kf_status kf_cpu_scratch_grow(kf_cpu_scratch *scratch, size_t bytes);
 
 /* ---- linear_onednn.c, where KF_HAVE_ONEDNN ---- */
-enum { KF_ONEDNN_COLUMNS = 2048, KF_ONEDNN_ROWS = 256 }; /* the most that one of its products has */
-
 kf_status kf_onednn_open(kf_cpu_device *d, kf_onednn **out);
 void kf_onednn_close(kf_onednn *o);
 
-/* Gives a packed weight its products and, where invariance is asked for, the plan whose bits are theirs.
+/* Gives a packed weight its products and the plan whose bits are theirs, and sets n_rows_ours.
  * KF_ERR_NO_MEMORY; where oneDNN has no product for the weight it stays as it is. */
 kf_status kf_onednn_weight_add(kf_cpu_device *d, kf_weight *w);
-void kf_onednn_weight_free(kf_weight *w);
+void kf_onednn_weight_free(kf_onednn_weight *w);
 
-/* out = act(x Wᵀ + bias) + residual for at most KF_ONEDNN_ROWS rows. */
+/* out = act(x Wᵀ + bias) + residual */
 void kf_onednn_linear(kf_stream *s, float *out, const float *x, const kf_weight *w, size_t n_rows, kf_linear_opts o);
 
 /* ---- operations ---- */

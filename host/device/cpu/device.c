@@ -9,9 +9,7 @@ static void cpu_close(kf_device *base) {
     kf_onednn_close(d->onednn);
 #endif
     kf_cpu_pool_close(d->pool);
-    free(d->scratch.x);
-    free(d->scratch.sums);
-    free(d->scratch.library);
+    free(d->x.p);
     free(d);
 }
 

@@ -66,8 +66,8 @@ static void linear_ours(kf_stream *s, float *out, const float *x, const kf_weigh
     kf_cpu_device *d = (kf_cpu_device *)s->device;
     linear_job j = {.loops = &d->loops, .out = out, .x = x, .x_stride = w->n_in, .n_rows = n_rows, .w = w, .o = o};
     if (w->plan.x_bf16) {
-        rows_to_bf16(&d->loops, d->scratch.x, x, w, n_rows);
-        j.x = d->scratch.x;
+        rows_to_bf16(&d->loops, d->x.p, x, w, n_rows);
+        j.x = d->x.p;
         j.x_stride = w->n_in_padded;
     }
     j.n_panels = (w->n_out + KF_CPU_PANEL - 1) / KF_CPU_PANEL;
@@ -78,21 +78,11 @@ static void linear_ours(kf_stream *s, float *out, const float *x, const kf_weigh
 
 void kf_cpu_linear(kf_stream *s, void *out, const void *x, const kf_weight *w, size_t n_rows, kf_linear_opts o) {
     if (!kf_cpu_runs(s) || n_rows == 0) return;
-    if (n_rows <= w->n_rows_ours) {
-        linear_ours(s, out, x, w, n_rows, o);
+#ifdef KF_HAVE_ONEDNN
+    if (n_rows > w->n_rows_ours) {
+        kf_onednn_linear(s, out, x, w, n_rows, o);
         return;
     }
-#ifdef KF_HAVE_ONEDNN
-    for (size_t row = 0, n; row < n_rows; row += n) {
-        n = n_rows - row < KF_ONEDNN_ROWS ? n_rows - row : KF_ONEDNN_ROWS;
-        kf_linear_opts part = o;
-        if (o.residual) part.residual = (const float *)o.residual + row * w->n_out;
-        float *part_out = (float *)out + row * w->n_out;
-        const float *part_x = (const float *)x + row * w->n_in;
-        if (n <= w->n_rows_ours)
-            linear_ours(s, part_out, part_x, w, n, part);
-        else
-            kf_onednn_linear(s, part_out, part_x, w, n, part);
-    }
 #endif
+    linear_ours(s, out, x, w, n_rows, o);
 }

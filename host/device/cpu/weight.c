@@ -50,16 +50,14 @@ static void fill(kf_weight *w, const kf_weight_desc *desc) {
     }
 }
 
-kf_status kf_cpu_scratch_grow(void **p, size_t *bytes_now, size_t bytes) {
-    if (bytes <= *bytes_now) return KF_OK;
+kf_status kf_cpu_scratch_grow(kf_cpu_scratch *scratch, size_t bytes) {
+    if (bytes <= scratch->bytes) return KF_OK;
     bytes = (bytes + 63) / 64 * 64;
-    void *grown = aligned_alloc(64, bytes);
-    if (!grown)
-        return KF_FAIL(KF_ERR_NO_MEMORY, "scratch of products: %zu bytes asked for, the system has none", bytes);
-    memset(grown, 0, bytes);
-    free(*p);
-    *p = grown;
-    *bytes_now = bytes;
+    void *p = aligned_alloc(64, bytes);
+    if (!p) return KF_FAIL(KF_ERR_NO_MEMORY, "scratch of products: %zu bytes asked for, the system has none", bytes);
+    memset(p, 0, bytes);
+    free(scratch->p);
+    *scratch = (kf_cpu_scratch){p, bytes};
     return KF_OK;
 }
 
@@ -98,7 +96,7 @@ kf_status kf_cpu_weight_pack(kf_device *base, const kf_weight_desc *desc, kf_wei
 
 void kf_cpu_weight_free(kf_device *d, kf_weight *w) {
 #ifdef KF_HAVE_ONEDNN
-    kf_onednn_weight_free(w);
+    kf_onednn_weight_free(w->onednn);
 #endif
     kf_cpu_free(d, w->panels);
     kf_cpu_free(d, w->bias);
