@@ -42,7 +42,7 @@ void kf_job_set_refusal(kf_job_impl *j, kf_code code, const char *text, int64_t 
         .handoff = {.summary = {.s = ""}},
         .understanding = j->understanding,
         .has_understanding = j->understanding.words || j->understanding.intents,
-        .model = j->final.model,
+        .model = j->model,
         .usage = j->final.usage,
     };
     j->n_reply = j->n_published;
@@ -70,7 +70,7 @@ static bool next_part(kf_job_impl *j, kf_response *out) {
         .message = {.s = ""},
         .reply = {.text = {.s = text, .n = n}, .text_offset = j->sent_chars},
         .handoff = {.summary = {.s = ""}},
-        .model = j->final.model,
+        .model = j->model,
     };
     j->n_parts_bytes += n + 1;
     j->sent_chars += (uint32_t)kf_utf8_length(text, n);

@@ -37,6 +37,7 @@ typedef struct kf_job_impl {
     atomic_bool cancelled;
 
     /* by submit */
+    const char *model; /* the server's: of every response */
     int32_t *encoder_ids; /* [n_encoder] special ones counted */
     int32_t *start, *end; /* [n_encoder] code points */
     size_t n_encoder;

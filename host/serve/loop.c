@@ -141,7 +141,7 @@ static void end_answered(struct kf_loop *l, kf_job_impl *j) {
         .reply = {.text = d->reply, .finish = d->finish, .logprobs = j->logprobs},
         .handoff = d->handoff,
         .usage = j->final.usage,
-        .model = j->final.model,
+        .model = j->model,
     };
     if (j->logprobs) j->final.reply.n_logprobs = j->n_written;
     if (d->reply.s != j->reply) j->n_reply = j->n_published; /* what was written is not sent */

@@ -132,7 +132,7 @@ static kf_status admit(kf_server *s, kf_job_impl *j) {
 
 void kf_server_submit(kf_server *s, kf_job *job) {
     kf_job_impl *j = kf_impl(job);
-    j->final.model = s->models.id;
+    j->model = s->models.id;
     kf_metric_add(KF_M_RECEIVED, 1);
     if (!job->origin.received_ns) job->origin.received_ns = kf_clock_now_ns();
     int64_t wait_ms;
