@@ -74,7 +74,7 @@ static void tiny_linear(tiny_file *f, const char *name, size_t n_out, size_t n_i
 }
 
 static FILE *tiny_open(const char *dir, const char *name) {
-    char path[512];
+    char path[1024];
     snprintf(path, sizeof path, "%s/%s", dir, name);
     FILE *f = fopen(path, "wb");
     if (!f) perror(path), exit(1);
