@@ -66,7 +66,7 @@ static kf_status open_decoder(kf_device *d, const char *dir, const kf_models_opt
     if (kf_kv_cache_n_blocks(m->kv) < need)
         return KF_FAIL(KF_ERR_NO_MEMORY,
                        "kv_cache: %zu bytes are %zu blocks, one full sequence of %zu tokens needs %zu; raise "
-                       "--kv-cache-bytes",
+                       "--kv-cache-mb",
                        o->kv_cache_bytes, kf_kv_cache_n_blocks(m->kv), m->decoder_max_seqlen, need);
     return KF_OK;
 }

@@ -209,11 +209,11 @@ static kf_status make_jobs(kf_server *s) {
     s->jobs = calloc(n, sizeof *s->jobs);
     s->free_jobs = calloc(n, sizeof *s->free_jobs);
     if (!s->jobs || !s->free_jobs)
-        return KF_FAIL(KF_ERR_NO_MEMORY, "jobs: %zu of %zu bytes asked for; lower --jobs", n, sizeof *s->jobs);
+        return KF_FAIL(KF_ERR_NO_MEMORY, "jobs: %zu of %zu bytes asked for; lower --max-jobs", n, sizeof *s->jobs);
     for (size_t i = 0; i < n; i++) {
         s->jobs[i].idx = (uint32_t)i;
         if (kf_arena_init(&s->jobs[i].job.arena, s->opts.job_arena_bytes) != KF_OK)
-            return KF_FAIL(KF_ERR_NO_MEMORY, "jobs: %zu of %zu bytes each asked for; lower --jobs or --job-bytes", n,
+            return KF_FAIL(KF_ERR_NO_MEMORY, "jobs: %zu of %zu bytes each asked for; lower --max-jobs", n,
                            s->opts.job_arena_bytes);
         s->free_jobs[n - 1 - i] = &s->jobs[i];
     }
