@@ -316,21 +316,28 @@ bool kf_options_given(const kf_options *o, const char *name) {
 
 /* ---- showing ---- */
 
-void kf_options_help(const kf_options *o, FILE *to) {
-    fprintf(to, "usage: %s %s\n\n%s\n", o->program, o->usage, o->about);
+/* The rows of the command line alone, or the others. */
+static void put_rows(const kf_options *o, bool once, FILE *to) {
     for (size_t i = 0; i < o->n_table; i++) {
         const kf_option *opt = &o->table[i];
         char left[64];
+        if (opt->once != once) continue;
         snprintf(left, sizeof left, "--%s%s%s", opt->name, opt->arg ? " " : "", opt->arg ? opt->arg : "");
         fprintf(to, "  %-28s %s", left, opt->help);
         if (opt->def && !opt->secret) fprintf(to, " [%s]", opt->def);
         fputc('\n', to);
     }
+}
+
+void kf_options_help(const kf_options *o, FILE *to) {
     size_t idx;
     bool has_file = find(o, "config", 6, &idx) != NULL;
-    fprintf(to,
-            "\nEach is also KEFU_NAME in the environment (--max-jobs is KEFU_MAX_JOBS)%s.\nThe command line wins.\n%s",
-            has_file ? ", or a line \"name = value\" in the file of --config" : "", o->after ? o->after : "");
+    fprintf(to, "usage: %s %s\n\n%s\n", o->program, o->usage, o->about);
+    put_rows(o, true, to);
+    fprintf(to, "\nAlso as KEFU_NAME in the environment (--max-jobs is KEFU_MAX_JOBS)%s; the command line wins:\n\n",
+            has_file ? ", or as a line \"name = value\" in the file of --config" : "");
+    put_rows(o, false, to);
+    fprintf(to, "\n%s", o->after ? o->after : "");
 }
 
 /* A value as it may be seen: not that of a secret, nor what stands before the @ of a URL. */

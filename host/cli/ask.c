@@ -23,10 +23,10 @@ typedef struct settings {
 #define FIELD(f) offsetof(settings, f)
 static const kf_option table[] = {
     KF_NATS_OPTIONS(settings, nats),
-    KF_OPTION("wait", KF_OPTION_REAL, FIELD(wait_s), "SECONDS", "0", "for broker and worker to appear", .max = 86400,
-              .once = true),
-    KF_OPTION("timeout", KF_OPTION_REAL, FIELD(timeout_s), "SECONDS", "60", "of silence, then give up", .min = 0.001,
+    KF_OPTION("wait", KF_OPTION_REAL, FIELD(wait_s), "SECONDS", "0", "wait so long for broker and worker to appear",
               .max = 86400, .once = true),
+    KF_OPTION("timeout", KF_OPTION_REAL, FIELD(timeout_s), "SECONDS", "60", "give up after so long without a message",
+              .min = 0.001, .max = 86400, .once = true),
     KF_OPTION("stream", KF_OPTION_FLAG, FIELD(stream), NULL, NULL, "show the reply as it is written", .once = true),
     KF_OPTION("session", KF_OPTION_TEXT, FIELD(session), "ID", NULL, "the conversation", .once = true),
     KF_REQUEST_OPTIONS(settings, request),
@@ -55,8 +55,9 @@ static kf_status read_question(const kf_options *o, char **out) {
 }
 
 static void show_part(void *user, const Kefu__V1__Response *r) {
-    (void)user;
+    bool *any = user;
     if (!r->reply) return;
+    *any = true;
     kf_term_text(stdout, r->reply->text);
     fflush(stdout);
 }
@@ -66,7 +67,7 @@ static kf_status ask(const settings *s, const kf_options *o, char *text, int *co
     Kefu__V1__Response *final = NULL;
     kf_request_build b;
     int64_t wait_until = s->wait_s > 0 ? kf_clock_now_ns() + (int64_t)(s->wait_s * 1e9) : 0;
-    bool show_parts = s->stream && !s->common.json;
+    bool show_parts = s->stream && !s->common.json, any_shown = false;
     kf_request_build_init(&b, &s->request, o);
     b.request.input_case = KEFU__V1__REQUEST__INPUT_TEXT;
     b.request.text = text;
@@ -76,18 +77,19 @@ static kf_status ask(const settings *s, const kf_options *o, char *text, int *co
     kf_ask_opts opts = {.lane = kf_lane_names[s->request.lane],
                         .timeout_ns = (int64_t)(s->timeout_s * 1e9),
                         .wait_until_ns = wait_until,
-                        .on_part = show_parts ? show_part : NULL};
+                        .on_part = show_parts ? show_part : NULL,
+                        .user = &any_shown};
     kf_status st = kf_client_open(&s->nats, "kefu ask", wait_until, &c);
     KF_STEP(st, kf_client_ask(c, &b.request, &opts, &final));
     *code = kf_client_exit_code(st);
     if (st == KF_OK) {
         double seconds = (double)(kf_clock_now_ns() - kf_client_sent_ns(c)) / 1e9;
         *code = kf_show_exit_code(final);
-        if (show_parts) fputs("\n\n", stdout);
+        if (any_shown) fputs("\n\n", stdout);
         if (s->common.json)
             st = kf_show_json(final);
         else
-            kf_show_response(stdout, final, seconds);
+            kf_show_response(stdout, final, !any_shown, seconds);
         kefu__v1__response__free_unpacked(final, NULL);
     }
     kf_client_close(c);
@@ -107,6 +109,7 @@ int kf_cmd_ask(int argc, char **argv) {
     int code = KF_EXIT_OK;
     if (!kf_cli_parse(&o, argc, argv, &s, &s.common, &code)) return code;
     if (o.n_rest == 0) return kf_cli_usage(&o, "what to ask is missing");
+    if (!kf_request_opts_ok(&s.request)) return kf_cli_usage(&o, KF_TENANT_WANTED);
     kf_status st = read_question(&o, &text);
     KF_STEP(st, ask(&s, &o, text, &code));
     free(text);

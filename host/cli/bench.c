@@ -44,8 +44,8 @@ static const kf_option table[] = {
               .max = 9007199254740991.0, .once = true),
     KF_OPTION("timeout", KF_OPTION_REAL, FIELD(timeout_s), "SECONDS", "30", "then a request is given up", .min = 0.001,
               .max = 86400, .once = true),
-    KF_OPTION("wait", KF_OPTION_REAL, FIELD(wait_s), "SECONDS", "0", "for broker and worker to appear", .max = 86400,
-              .once = true),
+    KF_OPTION("wait", KF_OPTION_REAL, FIELD(wait_s), "SECONDS", "0", "wait so long for broker and worker to appear",
+              .max = 86400, .once = true),
     KF_REQUEST_OPTIONS(settings, request),
     KF_CLI_OPTIONS(settings),
 };
@@ -207,6 +207,7 @@ int kf_cmd_bench(int argc, char **argv) {
     if (!kf_cli_parse(&o, argc, argv, &s, &s.common, &code)) return code;
     if (o.n_rest) return kf_cli_usage(&o, "bench takes no arguments; messages come from --file");
     if (s.rate > 0 && kf_options_given(&o, "clients")) return kf_cli_usage(&o, "--clients or --rate, not both");
+    if (!kf_request_opts_ok(&s.request)) return kf_cli_usage(&o, KF_TENANT_WANTED);
     kf_status st = bench(&s, &o, &code);
     return kf_cli_end(&o, st, code);
 }

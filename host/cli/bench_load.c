@@ -242,7 +242,7 @@ static kf_status allocate(load *l) {
     pthread_condattr_destroy(&attr);
     l->slots = calloc(n, sizeof *l->slots);
     l->free_slots = calloc(n, sizeof *l->free_slots);
-    l->buffer = malloc(common + l->o->mix->text_bytes_max + 2 * ID_BYTES);
+    l->buffer = malloc(common + l->o->mix->text_bytes_max + (size_t)(2 * ID_BYTES));
     if (!l->slots || !l->free_slots || !l->buffer)
         return KF_FAIL(KF_ERR_NO_MEMORY, "bench: no memory for %zu requests outstanding", n);
     for (size_t i = n; i-- > 0;)

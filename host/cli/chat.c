@@ -27,10 +27,10 @@ typedef struct settings {
 #define FIELD(f) offsetof(settings, f)
 static const kf_option table[] = {
     KF_NATS_OPTIONS(settings, nats),
-    KF_OPTION("wait", KF_OPTION_REAL, FIELD(wait_s), "SECONDS", "0", "for broker and worker to appear", .max = 86400,
-              .once = true),
-    KF_OPTION("timeout", KF_OPTION_REAL, FIELD(timeout_s), "SECONDS", "60", "of silence, then give up", .min = 0.001,
+    KF_OPTION("wait", KF_OPTION_REAL, FIELD(wait_s), "SECONDS", "0", "wait so long for broker and worker to appear",
               .max = 86400, .once = true),
+    KF_OPTION("timeout", KF_OPTION_REAL, FIELD(timeout_s), "SECONDS", "60", "give up after so long without a message",
+              .min = 0.001, .max = 86400, .once = true),
     KF_OPTION("session", KF_OPTION_TEXT, FIELD(session), "ID", NULL, "the conversation; else a new one", .once = true),
     KF_REQUEST_OPTIONS(settings, request),
     KF_CLI_OPTIONS(settings),
@@ -234,6 +234,7 @@ int kf_cmd_chat(int argc, char **argv) {
     int code;
     if (!kf_cli_parse(&o, argc, argv, &s, &s.common, &code)) return code;
     if (o.n_rest) return kf_cli_usage(&o, "chat reads its lines from standard input, not from arguments");
+    if (!kf_request_opts_ok(&s.request)) return kf_cli_usage(&o, KF_TENANT_WANTED);
     if (s.session && strlen(s.session) > 128) return kf_cli_usage(&o, "--session: at most 128 bytes");
     kf_status st = chat(&s, &o);
     return kf_cli_end(&o, st, kf_client_exit_code(st));

@@ -149,38 +149,42 @@ static void cancel_once(kf_client *c, asking *a) {
     natsConnection_Flush(c->nc);
 }
 
-/* The next message of the present request. KF_ERR_NOT_FOUND: the broker says that nobody listens. */
-static kf_status next_message(kf_client *c, asking *a, Kefu__V1__Response **out) {
+/* The next message of the present request, the caller's to free; NULL: *s says why.
+ * KF_ERR_NOT_FOUND: the broker says that nobody listens. */
+static Kefu__V1__Response *next_message(kf_client *c, asking *a, kf_status *s) {
     for (;;) {
         natsMsg *msg = NULL;
         cancel_once(c, a);
         natsStatus ns = natsSubscription_NextMsg(&msg, c->sub, TICK_MS);
-        if (ns == NATS_TIMEOUT) {
-            if (kf_clock_now_ns() - a->heard_ns < a->o->timeout_ns) continue;
-            return KF_FAIL(KF_ERR_DEADLINE, "no answer within %.0f s (--timeout)", (double)a->o->timeout_ns / 1e9);
+        if (ns == NATS_TIMEOUT && kf_clock_now_ns() - a->heard_ns < a->o->timeout_ns) continue;
+        if (ns == NATS_TIMEOUT)
+            *s = KF_FAIL(KF_ERR_DEADLINE, "no answer within %.6g s (--timeout)", (double)a->o->timeout_ns / 1e9);
+        else if (ns == NATS_NO_RESPONDERS)
+            *s = KF_FAIL(KF_ERR_NOT_FOUND, "no worker listens: is kefud running there?");
+        else if (ns != NATS_OK)
+            *s = KF_NATS_FAIL(ns, "the connection is lost");
+        if (ns != NATS_OK) return NULL;
+        if (!is_current(c, msg)) {
+            natsMsg_Destroy(msg);
+            continue;
         }
-        if (ns == NATS_NO_RESPONDERS) return KF_FAIL(KF_ERR_NOT_FOUND, "no worker listens: is kefud running there?");
-        if (ns != NATS_OK) return KF_NATS_FAIL(ns, "the connection is lost");
-        bool mine = is_current(c, msg);
-        Kefu__V1__Response *r = mine ? kefu__v1__response__unpack(NULL, (size_t)natsMsg_GetDataLength(msg),
-                                                                  (const uint8_t *)natsMsg_GetData(msg))
-                                     : NULL;
+        Kefu__V1__Response *r =
+            kefu__v1__response__unpack(NULL, (size_t)natsMsg_GetDataLength(msg), (const uint8_t *)natsMsg_GetData(msg));
         natsMsg_Destroy(msg);
-        if (!mine) continue;
-        if (!r) return KF_FAIL(KF_ERR_CORRUPT, "the answer is no kefu.v1.Response");
+        if (!r) *s = KF_FAIL(KF_ERR_CORRUPT, "the answer is no kefu.v1.Response");
         a->heard_ns = kf_clock_now_ns();
-        *out = r;
-        return KF_OK;
+        return r;
     }
 }
 
 static kf_status ask_once(kf_client *c, asking *a, Kefu__V1__Response **final) {
-    Kefu__V1__Response *r = NULL;
+    kf_status s = KF_OK;
     KF_TRY(send_request(c, a->request, a->o->lane));
     a->heard_ns = c->sent_ns;
     a->next_seq = 0;
     for (;;) {
-        KF_TRY(next_message(c, a, &r));
+        Kefu__V1__Response *r = next_message(c, a, &s);
+        if (!r) return s;
         if (r->final) {
             *final = r;
             return KF_OK;

@@ -1,9 +1,16 @@
 /* Options to a Request: a field is set only where its option was given. */
 #include "cli/request.h"
 
+#include <string.h>
+
 #include "cli/client.h"
 
 const char *const kf_lane_names[] = {"normal", "high", "low", NULL};
+
+bool kf_request_opts_ok(const kf_request_opts *s) {
+    size_t n = s->tenant ? strspn(s->tenant, "abcdefghijklmnopqrstuvwxyz0123456789_-") : 1;
+    return n >= 1 && n <= 32 && (!s->tenant || !s->tenant[n]);
+}
 
 static void build_generate(Kefu__V1__Generate *g, const kf_request_opts *s, const kf_options *o) {
     if (kf_options_given(o, "max-tokens")) {

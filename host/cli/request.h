@@ -47,6 +47,10 @@ extern const char *const kf_lane_names[]; /* "normal", "high", "low", NULL */
         KF_REQUEST_OPTION_(T, f, deadline_ms, KF_OPTION_INT, "deadline-ms", "MS", "after which nobody wants it",       \
                            .min = 1, .max = 4294967295.0)
 
+/* A tenant is a part of the subject: [a-z0-9_-]{1,32}, and nothing else may get there. */
+bool kf_request_opts_ok(const kf_request_opts *s);
+#define KF_TENANT_WANTED "--tenant: 1 to 32 of a-z, 0-9, _ and - are wanted"
+
 typedef struct kf_request_build {
     Kefu__V1__Request request;
     Kefu__V1__Generate generate;

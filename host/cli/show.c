@@ -95,9 +95,10 @@ static void show_usage(FILE *to, const Kefu__V1__Response *r, double seconds) {
     const Kefu__V1__Usage *u = r->usage;
     head(to, "time");
     fprintf(to, "%.1f ms", seconds * 1e3);
-    if (u)
-        fprintf(to, "   queue %.1f, encode %.1f, prefill %.1f, decode %.1f ms; %u prompt + %u reply tokens",
-                (double)u->queue_us / 1e3, (double)u->encode_us / 1e3, (double)u->prefill_us / 1e3,
+    if (u && (u->queue_us || u->encode_us))
+        fprintf(to, "   queue %.1f, encode %.1f ms", (double)u->queue_us / 1e3, (double)u->encode_us / 1e3);
+    if (u && u->completion_tokens)
+        fprintf(to, ", prefill %.1f, decode %.1f ms; %u prompt + %u reply tokens", (double)u->prefill_us / 1e3,
                 (double)u->decode_us / 1e3, u->prompt_tokens, u->completion_tokens);
     fputc('\n', to);
 }
@@ -111,24 +112,28 @@ static const char *finish_name(Kefu__V1__FinishReason reason) {
     }
 }
 
-void kf_show_response(FILE *to, const Kefu__V1__Response *r, double seconds) {
+static void show_reply(FILE *to, const Kefu__V1__Reply *reply) {
+    const char *finish = finish_name(reply->finish_reason);
+    head(to, "reply");
+    styled(to, KF_GREEN, reply->text);
+    if (finish) fprintf(to, "   (%s)", finish);
+    fputc('\n', to);
+}
+
+static void show_handoff(FILE *to, const Kefu__V1__Handoff *handoff) {
+    head(to, "hand-off");
+    styled(to, KF_YELLOW, handoff->reason);
+    if (*handoff->summary) {
+        fputs(": ", to);
+        kf_term_text(to, handoff->summary);
+    }
+    fputc('\n', to);
+}
+
+void kf_show_response(FILE *to, const Kefu__V1__Response *r, bool with_reply, double seconds) {
     if (r->understanding) show_understanding(to, r->understanding);
-    if (r->reply && *r->reply->text) {
-        const char *finish = finish_name(r->reply->finish_reason);
-        head(to, "reply");
-        styled(to, KF_GREEN, r->reply->text);
-        if (finish) fprintf(to, "   (%s)", finish);
-        fputc('\n', to);
-    }
-    if (r->handoff) {
-        head(to, "hand-off");
-        styled(to, KF_YELLOW, r->handoff->reason);
-        if (*r->handoff->summary) {
-            fputs(": ", to);
-            kf_term_text(to, r->handoff->summary);
-        }
-        fputc('\n', to);
-    }
+    if (with_reply && r->reply && *r->reply->text) show_reply(to, r->reply);
+    if (r->handoff) show_handoff(to, r->handoff);
     show_status(to, r);
     show_usage(to, r, seconds);
     if (*r->model) {
