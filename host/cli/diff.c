@@ -201,14 +201,69 @@ static void on_tensor(void *user, const char *name, const float *x, size_t n_row
     free(want);
 }
 
-static kf_status run_encoder(comparing *c, kf_local *l, const kf_ids *in) {
+/* What the model reads: --text or --ids as one sequence, else the reference's own input_ids and cu_seqlens. */
+typedef struct input {
+    int32_t *ids;        /* [n_tokens] */
+    int32_t *cu_seqlens; /* [n_seqs + 1] */
+    size_t n_tokens, n_seqs;
+} input;
+
+/* A list of integers of the reference, the caller's to free. */
+static kf_status read_i32(kf_checkpoint *c, const char *name, int32_t **out, size_t *n) {
+    const kf_tensor *t = kf_checkpoint_find(c, name);
+    if (!t)
+        return KF_FAIL(KF_ERR_INVALID, "%s: no %s in it; say with --text or --ids what the reference read",
+                       kf_checkpoint_path(c, NULL), name);
+    if (t->dtype != KF_I32 || t->n_dims != 1 || t->shape[0] == 0)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be a list of I32", kf_checkpoint_path(c, t), name);
+    int32_t *data = malloc(t->bytes);
+    if (!data) return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for %zu bytes", name, t->bytes);
+    kf_status s = kf_checkpoint_read(c, t, data);
+    if (s == KF_OK) {
+        *out = data;
+        *n = t->shape[0];
+    } else {
+        free(data);
+    }
+    return s;
+}
+
+static kf_status input_of_reference(kf_checkpoint *c, input *in) {
+    size_t n_borders = 0;
+    KF_TRY(read_i32(c, "input_ids", &in->ids, &in->n_tokens));
+    KF_TRY(read_i32(c, "cu_seqlens", &in->cu_seqlens, &n_borders));
+    in->n_seqs = n_borders - 1;
+    bool fits = in->n_seqs > 0 && in->cu_seqlens[0] == 0 && (size_t)in->cu_seqlens[in->n_seqs] == in->n_tokens;
+    for (size_t i = 0; fits && i < in->n_seqs; i++)
+        fits = in->cu_seqlens[i] < in->cu_seqlens[i + 1];
+    if (fits) return KF_OK;
+    return KF_FAIL(KF_ERR_CORRUPT, "%s: cu_seqlens must rise from 0 to the %zu input_ids", kf_checkpoint_path(c, NULL),
+                   in->n_tokens);
+}
+
+static kf_status input_of_options(const kf_local_opts *o, input *in) {
+    kf_ids ids;
+    KF_TRY(kf_ids_read(o, &ids));
+    in->n_tokens = ids.n;
+    in->n_seqs = 1;
+    in->ids = malloc(ids.n * sizeof *in->ids);
+    in->cu_seqlens = calloc(2, sizeof *in->cu_seqlens);
+    bool have = in->ids && in->cu_seqlens;
+    if (have) {
+        memcpy(in->ids, ids.ids, ids.n * sizeof *in->ids);
+        in->cu_seqlens[1] = (int32_t)ids.n;
+    }
+    kf_ids_free(&ids);
+    return have ? KF_OK : KF_FAIL(KF_ERR_NO_MEMORY, "no memory for %zu tokens", in->n_tokens);
+}
+
+static kf_status run_encoder(comparing *c, kf_local *l, const input *in) {
     kf_bert *m = NULL;
     kf_bert_pass *p = NULL;
-    int32_t cu_seqlens[2] = {0, (int32_t)in->n};
-    kf_bert_opts opts = {.max_tokens = in->n, .max_seqs = 1, .dump = {.tensor = on_tensor, .user = c}};
+    kf_bert_opts opts = {.max_tokens = in->n_tokens, .max_seqs = in->n_seqs, .dump = {.tensor = on_tensor, .user = c}};
     KF_TRY(kf_bert_open(l->device, c->s->local.model, &opts, &m));
     kf_status s = kf_bert_pass_new(m, &p);
-    KF_STEP(s, kf_bert_begin(p, l->stream, &(kf_bert_input){in->ids, cu_seqlens, 1}));
+    KF_STEP(s, kf_bert_begin(p, l->stream, &(kf_bert_input){in->ids, in->cu_seqlens, in->n_seqs}));
     if (s == KF_OK) kf_bert_layers(p, l->stream, 0, kf_bert_config(m)->n_layers);
     KF_STEP(s, kf_bert_finish(p, l->stream));
     KF_STEP(s, kf_bert_wait(p));
@@ -217,39 +272,51 @@ static kf_status run_encoder(comparing *c, kf_local *l, const kf_ids *in) {
     return s;
 }
 
-static kf_status run_decoder(comparing *c, kf_local *l, const kf_ids *in) {
+static kf_status run_decoder(comparing *c, kf_local *l, const input *in) {
     kf_decoder *m = NULL;
     kf_decoder_step *step = NULL;
-    kf_decoder_opts opts = {
-        .max_tokens = in->n, .max_seqs = 1, .max_seqlen = in->n, .dump = {.tensor = on_tensor, .user = c}};
-    kf_decoder_seq seq = {
-        .input_ids = in->ids, .n_tokens = in->n, .sample = true, .params = {.top_p = 1, .repetition_penalty = 1}};
-    KF_TRY(kf_decoder_open(l->device, c->s->local.model, &opts, &m));
-    kf_status s = kf_decoder_step_new(m, &step);
-    KF_STEP(s, kf_kv_cache_reserve(kf_decoder_kv_cache(m), 0, in->n));
-    KF_STEP(s, kf_decoder_run(step, l->stream, &seq, 1));
+    kf_decoder_opts opts = {.max_tokens = in->n_tokens,
+                            .max_seqs = in->n_seqs,
+                            .max_seqlen = in->n_tokens,
+                            .dump = {.tensor = on_tensor, .user = c}};
+    kf_decoder_seq *seqs = calloc(in->n_seqs, sizeof *seqs);
+    kf_status s = seqs ? KF_OK : KF_FAIL(KF_ERR_NO_MEMORY, "no memory for %zu sequences", in->n_seqs);
+    KF_STEP(s, kf_decoder_open(l->device, c->s->local.model, &opts, &m));
+    KF_STEP(s, kf_decoder_step_new(m, &step));
+    for (size_t i = 0; s == KF_OK && i < in->n_seqs; i++) {
+        seqs[i] = (kf_decoder_seq){.slot = (int32_t)i,
+                                   .input_ids = in->ids + in->cu_seqlens[i],
+                                   .n_tokens = (size_t)(in->cu_seqlens[i + 1] - in->cu_seqlens[i]),
+                                   .sample = true,
+                                   .params = {.top_p = 1, .repetition_penalty = 1}};
+        s = kf_kv_cache_reserve(kf_decoder_kv_cache(m), i, seqs[i].n_tokens);
+    }
+    KF_STEP(s, kf_decoder_run(step, l->stream, seqs, in->n_seqs));
     KF_STEP(s, kf_decoder_wait(step));
     if (step) kf_decoder_step_free(step);
-    kf_decoder_close(m);
+    if (m) kf_decoder_close(m);
+    free(seqs);
     return s;
 }
 
 static kf_status compare_model(comparing *c, const char *reference) {
+    const kf_local_opts *o = &c->s->local;
     char path[PATH_BYTES];
     kf_config config;
     kf_local l = {0};
-    kf_ids ids = {0};
-    KF_TRY(kf_config_read(c->s->local.model, &config));
+    input in = {0};
+    KF_TRY(kf_config_read(o->model, &config));
     kf_family family = config.family;
     kf_config_free(&config);
     snprintf(path, sizeof path, "%s/%s.0.safetensors", reference, family == KF_FAMILY_BERT ? "encoder" : "decoder");
     KF_TRY(kf_checkpoint_open_file(is_folder(reference) ? path : reference, &c->reference));
-    kf_status s = kf_ids_read(&c->s->local, &ids);
-    KF_STEP(s, kf_local_open(&c->s->local, &l));
-    KF_STEP(s, family == KF_FAMILY_BERT ? run_encoder(c, &l, &ids) : run_decoder(c, &l, &ids));
+    kf_status s = o->text || o->ids ? input_of_options(o, &in) : input_of_reference(c->reference, &in);
+    KF_STEP(s, kf_local_open(o, &l));
+    KF_STEP(s, family == KF_FAMILY_BERT ? run_encoder(c, &l, &in) : run_decoder(c, &l, &in));
     KF_STEP(s, c->status);
     kf_local_close(&l);
-    kf_ids_free(&ids);
+    free(in.ids);
+    free(in.cu_seqlens);
     kf_checkpoint_close(c->reference);
     return s;
 }
@@ -285,22 +352,23 @@ static kf_status diff(const settings *s, const kf_options *o, int *code) {
 }
 
 int kf_cmd_diff(int argc, char **argv) {
-    kf_options o = {.program = "kefu diff",
-                    .usage = "REFERENCE OTHER | REFERENCE --model DIR (--text TEXT | --ids 1,2,3)",
-                    .about =
-                        "Compares the named tensors of a forward pass with a reference, in the order of computing, "
-                        "and says which departs first.\nREFERENCE and OTHER are dumps: folders that KEFU_DUMP=dir "
-                        "filled, or safetensors files of one pass.\nWith --model the pass is run here. Exit code 1 "
-                        "where something departs.\n\n--json: {\"first\":NAME|null,\"tolerance\":X,\"tensors\":[…]}\n",
-                    .after = KF_EXIT_HELP,
-                    .table = table,
-                    .n_table = sizeof table / sizeof *table};
+    kf_options o = {
+        .program = "kefu diff",
+        .usage = "REFERENCE OTHER | REFERENCE --model DIR [--text TEXT | --ids 1,2,3]",
+        .about = "Compares the named tensors of a forward pass with a reference, in the order of computing, and says "
+                 "which departs first.\nREFERENCE and OTHER are dumps: folders that KEFU_DUMP=dir filled, or "
+                 "safetensors files of one pass.\nWith --model the pass is run here, on --text, on --ids or "
+                 "on the reference's own input_ids and cu_seqlens.\nExit code 1 where something departs.\n\n"
+                 "--json: {\"first\":NAME|null,\"tolerance\":X,\"tensors\":[…]}\n",
+        .after = KF_EXIT_HELP,
+        .table = table,
+        .n_table = sizeof table / sizeof *table};
     settings s = {0};
     int code;
     if (!kf_cli_parse(&o, argc, argv, &s, &s.common, &code)) return code;
     if (o.n_rest != (s.local.model ? 1 : 2))
         return kf_cli_usage(&o, s.local.model ? "one reference is wanted" : "a reference and what to compare with it");
-    if (s.local.model && !s.local.text == !s.local.ids) return kf_cli_usage(&o, "one of --text and --ids is wanted");
+    if (s.local.text && s.local.ids) return kf_cli_usage(&o, "--text or --ids, not both");
     kf_status st = diff(&s, &o, &code);
     return kf_cli_end(&o, st, code);
 }

@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,9 @@ typedef struct cli_result {
     int code; /* -1: a signal ended it */
     const char *out, *err;
 } cli_result;
+
+/* The command that runs now: for a signal from another thread. */
+static atomic_int cli_pid;
 
 static inline const char *cli_read(FILE *f, char *text) {
     rewind(f);
@@ -56,6 +60,7 @@ static inline cli_result cli_run_list(const char *input, const char *const *args
         execv(KF_BIN_DIR "/kefu", (char *const *)args);
         _exit(127);
     }
+    cli_pid = pid;
     int status;
     assert_int_equal(waitpid(pid, &status, 0), pid);
     fclose(in);

@@ -154,6 +154,17 @@ static void test_diff(void **state) {
     assert_int_equal(r.code, 1);
     assert_string_equal(json_string_value(json_object_get(doc, "first")), "embeddings");
     json_decref(doc);
+    static const char *const models[] = {"bert_sequence", "bert_token", "bert_trunk", "llama", "qwen2", "qwen3"};
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) { /* and what transformers saw is a reference too */
+        char model[512], reference[600];
+        snprintf(model, sizeof model, GOLDEN "%s", models[i]);
+        snprintf(reference, sizeof reference, "%s/expected.safetensors", model);
+        r = cli_run(NULL, "diff", reference, "--model", model);
+        if (r.code != 0) fail_msg("%s: %s%s", models[i], r.out, r.err);
+    }
+    r = cli_run(NULL, "diff", dir, "--model", GOLDEN "bert_sequence");
+    assert_int_equal(r.code, 1);
+    assert_contains(r.err, "no input_ids");
     r = cli_run(NULL, "diff", dir, "/no/such/dump");
     assert_int_equal(r.code, 1);
     snprintf(file, sizeof file, "%s/encoder.0.safetensors", dir);
