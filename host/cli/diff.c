@@ -243,7 +243,7 @@ static kf_status input_of_reference(kf_checkpoint *c, input *in) {
 
 static kf_status input_of_options(const kf_local_opts *o, input *in) {
     kf_ids ids;
-    KF_TRY(kf_ids_read(o, &ids));
+    KF_TRY(kf_ids_read_some(o, &ids));
     in->n_tokens = ids.n;
     in->n_seqs = 1;
     in->ids = malloc(ids.n * sizeof *in->ids);

@@ -144,7 +144,7 @@ static kf_status generate(const settings *s, const kf_options *o) {
     kf_ids prompt = {0};
     kf_local l = {0};
     writing w = {.s = s, .prompt = &prompt, .params = sample_params(s, o)};
-    KF_TRY(kf_ids_read(&s->local, &prompt));
+    KF_TRY(kf_ids_read_some(&s->local, &prompt));
     w.text_cap = (size_t)s->max_tokens * 16 + TOKEN_BYTES_MAX;
     w.ids = malloc((size_t)s->max_tokens * sizeof *w.ids);
     w.text = calloc(w.text_cap, 1);

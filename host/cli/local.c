@@ -77,6 +77,17 @@ kf_status kf_ids_read(const kf_local_opts *o, kf_ids *out) {
     return s;
 }
 
+kf_status kf_ids_read_some(const kf_local_opts *o, kf_ids *out) {
+    kf_ids ids;
+    KF_TRY(kf_ids_read(o, &ids));
+    if (ids.n == 0) {
+        kf_ids_free(&ids);
+        return KF_FAIL(KF_ERR_INVALID, "--text has no tokens: some words are wanted");
+    }
+    *out = ids;
+    return KF_OK;
+}
+
 void kf_ids_free(kf_ids *ids) {
     if (ids->tokenizer) kf_tokenizer_close(ids->tokenizer);
     free(ids->ids);
@@ -91,4 +102,13 @@ const char *kf_ids_piece(const kf_tokenizer *t, int32_t id) {
     if (piece) return piece;
     snprintf(number, sizeof number, "#%d", id);
     return number;
+}
+
+const char *kf_ids_text(const kf_tokenizer *t, int32_t id) {
+    static char text[256];
+    size_t n = 0;
+    if (!t || kf_tokenizer_decode(t, &id, 1, false, text, sizeof text - 1, &n) != KF_OK || n == 0)
+        return kf_ids_piece(t, id);
+    text[n] = 0;
+    return text;
 }

@@ -59,9 +59,15 @@ typedef struct kf_ids {
 /* Exactly one of --text and --ids. KF_ERR_INVALID: it is missing, or the text names what is wrong with it; the
  * tokenizer's statuses. */
 kf_status kf_ids_read(const kf_local_opts *o, kf_ids *out);
+
+/* The same for a model to read: KF_ERR_INVALID also where there is no token at all. */
+kf_status kf_ids_read_some(const kf_local_opts *o, kf_ids *out);
 void kf_ids_free(kf_ids *ids);
 
-/* "我", or "#17" where there is no piece to show. The text is valid until the next call. */
+/* A token for people, valid until the next call: as the tokenizer's file spells it ("##ing"), or "#17" where there is
+ * no tokenizer; and as the text that it stands for, which is what tells a byte-level BPE's pieces apart ("我" for
+ * "æĪĳ"). */
 const char *kf_ids_piece(const kf_tokenizer *t, int32_t id);
+const char *kf_ids_text(const kf_tokenizer *t, int32_t id);
 
 #endif

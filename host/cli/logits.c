@@ -72,7 +72,7 @@ static size_t next_best(const float *z, size_t n, size_t after) {
 }
 
 static const char *label_text(const result *r, const kf_ids *in, size_t label) {
-    return r->labels ? r->labels[label] : kf_ids_piece(in->tokenizer, (int32_t)label);
+    return r->labels ? r->labels[label] : kf_ids_text(in->tokenizer, (int32_t)label);
 }
 
 static void print_best(const result *r, const kf_ids *in) {
@@ -205,7 +205,7 @@ static kf_status logits(const settings *s) {
     KF_TRY(kf_config_read(s->local.model, &config));
     kf_family family = config.family;
     kf_config_free(&config);
-    kf_status st = kf_ids_read(&s->local, &ids);
+    kf_status st = kf_ids_read_some(&s->local, &ids);
     KF_STEP(st, kf_local_open(&s->local, &l));
     KF_STEP(st, family == KF_FAMILY_BERT ? encoder_logits(s, &l, &ids) : decoder_logits(s, &l, &ids));
     kf_local_close(&l);

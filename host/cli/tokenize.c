@@ -1,9 +1,13 @@
 /* kefu tokenize: a text's ids, pieces, and where each piece stands. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/cli.h"
 #include "cli/local.h"
 #include "cli/term.h"
+#include "text/utf8.h"
+
+enum { PIECE_COLUMNS = 18 };
 
 typedef struct settings {
     kf_cli_common common;
@@ -27,13 +31,24 @@ static kf_status print_json(const kf_ids *in) {
     return kf_cli_print_json(json_pack("{s:o, s:o, s:o}", "ids", ids, "pieces", pieces, "offsets", offsets));
 }
 
-static void print_table(const kf_ids *in) {
-    printf("%s%8s  %-14s  %s%s\n", kf_style(stdout, KF_BOLD), "id", "offsets", "piece", kf_style(stdout, KF_PLAIN));
+/* The part of the text that token i stands for; tokens that share a character show it each. */
+static void print_part(const char *text, const kf_ids *in, size_t i) {
+    size_t n = strlen(text);
+    size_t from = kf_utf8_offset(text, n, (size_t)in->start[i]), to = kf_utf8_offset(text, n, (size_t)in->end[i]);
+    char *part = strndup(text + from, to - from);
+    if (part) kf_term_text(stdout, part);
+    free(part);
+}
+
+static void print_table(const kf_ids *in, const char *text) {
+    printf("%s%8s  %-14s  %-16s  %s%s\n", kf_style(stdout, KF_BOLD), "id", "offsets", "piece", text ? "text" : "",
+           kf_style(stdout, KF_PLAIN));
     for (size_t i = 0; i < in->n; i++) {
         char span[32];
         snprintf(span, sizeof span, "[%d, %d)", in->start[i], in->end[i]);
         printf("%8d  %-14s  ", in->ids[i], span);
-        kf_term_text(stdout, kf_ids_piece(in->tokenizer, in->ids[i]));
+        kf_term_pad(stdout, kf_ids_piece(in->tokenizer, in->ids[i]), PIECE_COLUMNS);
+        if (text) print_part(text, in, i);
         putchar('\n');
     }
 }
@@ -45,7 +60,7 @@ static kf_status tokenize(const settings *s) {
     if (s->common.json)
         st = print_json(&ids);
     else
-        print_table(&ids);
+        print_table(&ids, s->local.text);
     kf_ids_free(&ids);
     return st;
 }

@@ -59,6 +59,12 @@ static void test_tokenize(void **state) {
     assert_int_equal(r.code, 0);
     assert_string_equal(r.out, "{\"ids\":[101,671,816,8701,102],\"pieces\":[\"[CLS]\",\"一\",\"件\",\"hello\","
                                "\"[SEP]\"],\"offsets\":[[0,0],[0,1],[1,2],[3,8],[0,0]]}\n");
+    r = cli_run(NULL, "tokenize", "--model", KF_SOURCE_DIR "/models/decoder", "--text", "", "--json");
+    assert_int_equal(r.code, 0);
+    assert_string_equal(r.out, "{\"ids\":[],\"pieces\":[],\"offsets\":[]}\n");
+    r = cli_run(NULL, "generate", "--model", KF_SOURCE_DIR "/models/decoder", "--text", "");
+    assert_int_equal(r.code, 1);
+    assert_contains(r.err, "no tokens");
     r = cli_run(NULL, "tokenize", "--model", TOKENIZERS "cn-clip", "--ids", "671,816");
     assert_int_equal(r.code, 0);
     assert_contains(r.out, "一");
@@ -171,6 +177,41 @@ static void test_diff(void **state) {
     unlink(file);
 }
 
+/* The demo's models on the demo's question: what the project promises of them; and each kind of wrong is counted. */
+static void test_eval(void **state) {
+    (void)state;
+    static const char right[] =
+        "{\"text\":\"我想要一件红色的羽绒服\",\"intent\":\"purchase\",\"sentiment\":\"neutral\","
+        "\"entities\":[{\"type\":\"attribute\",\"start\":5,\"end\":7},{\"type\":\"product\","
+        "\"start\":8,\"end\":11}]}\n";
+    static const char wrong[] = "{\"text\":\"我想要一件红色的羽绒服\",\"intent\":\"invoice\",\"entities\":[]}\n"
+                                "{\"text\":\"我想要一件红色的羽绒服\",\"intent\":\"stock\",\"also\":[\"purchase\"]}\n";
+    char both[2048];
+    cli_result r = cli_run(right, "eval", "--models", KF_SOURCE_DIR "/models", "-", "--json");
+    json_t *doc = cli_json(&r), *intent = json_object_get(doc, "intent");
+    assert_int_equal(r.code, 0);
+    assert_int_equal(json_integer_value(json_object_get(doc, "n")), 1);
+    assert_true(json_number_value(json_object_get(intent, "accuracy")) == 1);
+    assert_int_equal(json_array_size(json_object_get(intent, "ci95")), 2);
+    assert_true(json_number_value(json_object_get(json_object_get(doc, "entities"), "f1")) == 1);
+    assert_null(json_object_get(doc, "pos")); /* no line had words */
+    json_decref(doc);
+
+    snprintf(both, sizeof both, "%s%s", right, wrong);
+    r = cli_run(both, "eval", "-", "--json"); /* the demo's models are found without --models */
+    doc = cli_json(&r);
+    intent = json_object_get(doc, "intent");
+    assert_true(fabs(json_number_value(json_object_get(intent, "accuracy")) - 2.0 / 3) < 1e-6);
+    json_t *confusion = json_array_get(json_object_get(intent, "confusions"), 0);
+    assert_string_equal(json_string_value(json_object_get(confusion, "gold")), "invoice");
+    assert_string_equal(json_string_value(json_object_get(confusion, "said")), "purchase");
+    assert_true(fabs(json_number_value(json_object_get(json_object_get(doc, "entities"), "f1")) - 2.0 / 3) < 1e-6);
+    json_decref(doc);
+    r = cli_run(right, "eval", "-");
+    assert_contains(r.out, "purchase");
+    assert_contains(r.out, "95 %");
+}
+
 static void test_usage(void **state) {
     (void)state;
     cli_result r = cli_run(NULL, "--version");
@@ -229,9 +270,9 @@ static void test_refusals(void **state) {
 int main(void) {
     if (!mkdtemp(dir)) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tokenize), cmocka_unit_test(test_logits), cmocka_unit_test(test_generate),
-        cmocka_unit_test(test_inspect),  cmocka_unit_test(test_diff),   cmocka_unit_test(test_usage),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_tokenize), cmocka_unit_test(test_logits),   cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_inspect),  cmocka_unit_test(test_diff),     cmocka_unit_test(test_eval),
+        cmocka_unit_test(test_usage),    cmocka_unit_test(test_refusals),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     rmdir(dir);
