@@ -12,15 +12,17 @@
 
 #include "base/clock.h"
 #include "kefud/config.h"
+#include "kefud/generation.h"
 #include "kefud/health.h"
 
 enum { EXIT_DRAINED = 0, EXIT_START = 1, EXIT_USAGE = 2, EXIT_BROKER = 3, EXIT_DEVICE = 4, EXIT_UNFINISHED = 5 };
 enum {
     JOB_ARENA_BYTES = 256 << 10,
     MAX_TEXT_BYTES = 16 << 10, /* of one text; the model's limit in tokens comes on top */
-    DEFAULT_TOKENS = 64,
-    POLL_MS = 500
+    POLL_MS = 100
 };
+
+static const int64_t REFUSALS_NS = 2000000000;
 
 typedef struct worker {
     kf_kefud_config config;
@@ -75,17 +77,12 @@ static kf_status start_server(worker *w) {
 
 static kf_status start_transport(worker *w) {
     const kf_kefud_config *c = &w->config;
-    uint32_t max_tokens = (uint32_t)c->max_tokens;
     kf_transport_opts o = {.nats = c->nats,
                            .job_arena_bytes = JOB_ARENA_BYTES,
                            .limits = {.max_text_bytes = MAX_TEXT_BYTES,
-                                      .max_tokens = max_tokens,
-                                      .default_max_tokens = max_tokens < DEFAULT_TOKENS ? max_tokens : DEFAULT_TOKENS,
-                                      .default_deadline_ms = (uint32_t)c->deadline_ms,
-                                      .default_temperature = 0.3f,
-                                      .default_top_p = 0.9f,
-                                      .default_top_k = 40,
-                                      .default_repetition_penalty = 1.1f}};
+                                      .max_tokens = (uint32_t)c->max_tokens,
+                                      .default_deadline_ms = (uint32_t)c->deadline_ms}};
+    KF_TRY(kf_generation_defaults(c->models, &o.limits));
     kf_transport *t;
     KF_TRY(kf_transport_start(&o, atomic_load(&w->health.server), &t));
     atomic_store(&w->health.transport, t);
@@ -95,7 +92,7 @@ static kf_status start_transport(worker *w) {
 static void stop(worker *w) {
     kf_http_stop(w->http); /* first: its thread looks at the others */
     kf_transport_stop(atomic_load(&w->health.transport));
-    if (atomic_load(&w->health.server)) kf_server_stop(atomic_load(&w->health.server));
+    kf_server_free(atomic_load(&w->health.server));
     if (w->device) kf_device_close(w->device);
     if (w->signal_fd >= 0) close(w->signal_fd);
 }
@@ -115,29 +112,33 @@ static bool device_failed(worker *w) {
     return s.device_failed;
 }
 
-/* Until the transport has ended, or the time for draining, or a second signal says so. Returns the exit code. */
+static void begin_drain(worker *w) {
+    kf_log(KF_INFO, "draining", KF_INT("at_most_s", w->config.drain_s), KF_END);
+    kf_transport_drain(atomic_load(&w->health.transport));
+}
+
+/* Until the transport has ended or a second signal says so. Where the time for draining is over, what is still in hand
+ * is answered UNAVAILABLE. Returns the exit code. */
 static int wait_for_end(worker *w) {
     kf_transport *t = atomic_load(&w->health.transport);
-    int64_t give_up_ns = 0; /* 0: not draining */
+    int64_t give_up_ns = INT64_MAX; /* not draining */
     int code = EXIT_DRAINED;
     for (;;) {
         struct pollfd fds[] = {{w->signal_fd, POLLIN, 0}, {kf_transport_end_fd(t), POLLIN, 0}};
         if (poll(fds, 2, POLL_MS) < 0 && errno != EINTR) return EXIT_UNFINISHED;
-        bool wanted = signalled(w);
-        if (wanted && give_up_ns) return EXIT_UNFINISHED;
+        bool draining = give_up_ns != INT64_MAX, asked = signalled(w);
+        if (asked && draining) return EXIT_UNFINISHED;
         if (kf_transport_ended(t) == KF_TRANSPORT_CLOSED) return EXIT_BROKER;
         if (kf_transport_ended(t) == KF_TRANSPORT_DRAINED) return code;
-        if (!give_up_ns && device_failed(w)) {
-            kf_log(KF_ERROR, "device_failed", KF_END);
-            code = EXIT_DEVICE;
-            wanted = true;
-        }
-        if (wanted) {
-            give_up_ns = kf_clock_now_ns() + w->config.drain_s * 1000000000 + 1;
-            kf_log(KF_INFO, "draining", KF_INT("at_most_s", w->config.drain_s), KF_END);
-            kf_transport_drain(t);
-        } else if (give_up_ns && kf_clock_now_ns() > give_up_ns) {
-            return EXIT_UNFINISHED;
+        if (!draining && device_failed(w)) code = EXIT_DEVICE;
+        if (!draining && (asked || code == EXIT_DEVICE)) {
+            give_up_ns = kf_clock_now_ns() + w->config.drain_s * 1000000000;
+            begin_drain(w);
+        } else if (kf_clock_now_ns() > give_up_ns) {
+            if (code == EXIT_UNFINISHED) return code; /* the refusals did not go out either */
+            code = EXIT_UNFINISHED;
+            give_up_ns = kf_clock_now_ns() + REFUSALS_NS;
+            kf_server_stop(atomic_load(&w->health.server));
         }
     }
 }
@@ -155,6 +156,7 @@ static int run(worker *w) {
         return EXIT_START;
     }
     int code = wait_for_end(w);
+    if (code == EXIT_DEVICE) kf_log(KF_ERROR, "device_failed", KF_END);
     kf_log(code ? KF_ERROR : KF_INFO, "ended", KF_INT("exit_code", code), KF_END);
     return code;
 }

@@ -85,8 +85,6 @@ static void count_final(kf_transport *t, const kf_job *job, kf_code code) {
         e->num_errors++;
         snprintf(e->last_error, sizeof e->last_error, "%d: %s", code, code_name(code));
     }
-    kf_metric_add_label(KF_M_REQUESTS, kf_metric_code_label(code), 1);
-    kf_metric_observe(KF_M_E2E, took_ns);
 }
 
 /* A header's value is one line. */
@@ -225,12 +223,14 @@ static void refuse(kf_transport *t, natsMsg *msg, int64_t now_ns) {
         r.retry_after_ms = state.retry_after_ms > 0 ? state.retry_after_ms : 1;
     }
     publish(t, &t->spare, r);
+    kf_metric_add(KF_M_RECEIVED, 1); /* as the server counts its own */
+    kf_metric_add_label(KF_M_REQUESTS, kf_metric_code_label(r.code), 1);
+    kf_metric_observe(KF_M_E2E, kf_clock_now_ns() - now_ns);
     kf_arena_reset(&t->spare.arena);
 }
 
 static void on_request(kf_transport *t, natsMsg *msg) {
     int64_t now_ns = kf_clock_now_ns();
-    kf_metric_add(KF_M_RECEIVED, 1);
     if (!natsMsg_GetReply(msg)) {
         t->n_unanswerable++;
         return;
