@@ -213,20 +213,22 @@ static kf_status get_bert(reader r, kf_config *c) {
     return KF_OK;
 }
 
+/* An object with no type is transformers' "default"; older files spell rope_type "type". */
+static kf_status check_rope_type(reader r, const json_t *rope) {
+    const json_t *type = json_object_get(rope, "rope_type");
+    if (!type) type = json_object_get(rope, "type");
+    if (!type || json_is_null(type)) return KF_OK;
+    const char *name = json_is_string(type) ? json_string_value(type) : "?";
+    if (strcmp(name, "default") == 0) return KF_OK;
+    return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: rope_scaling of type \"%.40s\" is not built; \"default\" is", r.path, name);
+}
+
 /* transformers 4 writes rope_theta and rope_scaling, transformers 5 one object rope_parameters. */
 static kf_status get_rope(reader r, kf_config *c) {
     const json_t *parameters = field(r, "rope_parameters"), *scaling = field(r, "rope_scaling");
-    const json_t *told[] = {parameters, scaling};
     KF_TRY(get_positive(r, parameters ? parameters : r.root, "rope_theta", 10000, &c->rope_theta));
-    for (size_t i = 0; i < N_OF(told); i++) {
-        if (!told[i]) continue;
-        const json_t *type = json_object_get(told[i], "rope_type");
-        if (!type) type = json_object_get(told[i], "type");
-        const char *name = json_is_string(type) ? json_string_value(type) : i == 0 && !type ? "default" : "?";
-        if (strcmp(name, "default") != 0)
-            return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: rope_scaling of type \"%.40s\" is not built; \"default\" is",
-                           r.path, name);
-    }
+    KF_TRY(check_rope_type(r, parameters));
+    KF_TRY(check_rope_type(r, scaling));
     double rotary = 1;
     KF_TRY(get_positive(r, r.root, "partial_rotary_factor", 1, &rotary));
     if (rotary != 1)

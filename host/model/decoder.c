@@ -384,13 +384,11 @@ static kf_status make_cache(kf_decoder *m, const kf_decoder_opts *o) {
 
 /* ---- loading ---- */
 
-/* cos and sin of position * rope_theta^(-2i / head_dim), in f32 at the same places as transformers rounds: a model was
- * trained with those angles, and at position 4000 the exact ones are 1e-4 away. */
-static kf_status make_rope(kf_decoder *m, kf_loader *l) {
-    const size_t half = m->config.head_dim / 2, n = m->max_seqlen * half;
-    float *cosines = malloc(n * sizeof *cosines), *sines = malloc(n * sizeof *sines);
-    kf_status s = cosines && sines ? KF_OK : KF_FAIL(KF_ERR_NO_MEMORY, "no memory for %zu angles", n);
-    for (size_t i = 0; s == KF_OK && i < half; i++) {
+/* cos and sin of position * rope_theta^(-2i / head_dim), [max_seqlen, head_dim / 2], in f32 at the same places as
+ * transformers rounds: a model was trained with those angles, and at position 4000 the exact ones are 1e-4 away. */
+static void fill_rope(const kf_decoder *m, float *cosines, float *sines) {
+    const size_t half = m->config.head_dim / 2;
+    for (size_t i = 0; i < half; i++) {
         float exponent = (float)(2 * i) / (float)m->config.head_dim;
         float frequency = 1.0f / (float)pow(m->config.rope_theta, exponent);
         for (size_t position = 0; position < m->max_seqlen; position++) {
@@ -399,13 +397,17 @@ static kf_status make_rope(kf_decoder *m, kf_loader *l) {
             sines[position * half + i] = sinf(angle);
         }
     }
-    float *device_cos = NULL, *device_sin = NULL;
-    KF_STEP(s, kf_load_f32(l, cosines, n, "rope table", &device_cos));
-    m->rope.cos = device_cos;
-    KF_STEP(s, kf_load_f32(l, sines, n, "rope table", &device_sin));
-    m->rope.sin = device_sin;
-    free(cosines);
-    free(sines);
+}
+
+static kf_status make_rope(kf_decoder *m, kf_loader *l) {
+    const size_t n = m->max_seqlen * (m->config.head_dim / 2);
+    float *table = malloc(2 * n * sizeof *table), *device_cos = NULL, *device_sin = NULL;
+    if (!table) return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for %zu angles", n);
+    fill_rope(m, table, table + n);
+    kf_status s = kf_load_f32(l, table, n, "rope table", &device_cos);
+    KF_STEP(s, kf_load_f32(l, table + n, n, "rope table", &device_sin));
+    m->rope = (kf_rope_table){device_cos, device_sin};
+    free(table);
     return s;
 }
 

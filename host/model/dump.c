@@ -81,9 +81,9 @@ static void folder_tensor(void *user, const char *name, const float *x, size_t n
         f->cap = cap;
     }
     if (n) memcpy(f->data + f->n, x, n * sizeof *x);
-    json_t *line =
-        json_pack("{s:s, s:[I, I], s:[I, I]}", "dtype", "F32", "shape", (json_int_t)n_rows, (json_int_t)width,
-                  "data_offsets", (json_int_t)(f->n * sizeof *x), (json_int_t)((f->n + n) * sizeof *x));
+    const size_t begin = f->n * sizeof *x, end = begin + n * sizeof *x;
+    json_t *line = json_pack("{s:s, s:[I, I], s:[I, I]}", "dtype", "F32", "shape", (json_int_t)n_rows,
+                             (json_int_t)width, "data_offsets", (json_int_t)begin, (json_int_t)end);
     if (json_object_set_new(f->header, name, line) == 0) f->n += n;
 }
 
