@@ -1,8 +1,8 @@
 /* Aim: an answer never depends on its company (promise 3 of DESIGN.md). Method: every sequence of a golden checkpoint
  * alone, twice in a batch, in the whole batch and in the batch turned round must give the same bits; a decoder's prompt
- * whole, cut into chunks of every kind, and beside others must give the same bits, and so must the tokens after it. All
- * of it on both kinds of products, in f32 and bf16. And a device whose products depend on the number of rows, by one
- * part in ten million, must be found out. */
+ * whole, cut into chunks of every kind, preempted, and beside others must give the same bits, and so must the tokens
+ * after it. All of it on both kinds of products, in f32 and bf16. And a device whose products depend on the number of
+ * rows, by one part in ten million, must be found out. */
 #include "golden_run.h"
 
 enum { REPLY = 6 };
@@ -152,6 +152,7 @@ typedef struct writer {
 typedef struct cut {
     size_t chunks[4];
     size_t n_others;
+    size_t preempt_at; /* the reply's tokens before its blocks are taken away and all is computed anew; 0: never */
 } cut;
 
 static const kf_sample_params sampled = {
@@ -176,6 +177,18 @@ static void run_beside(bed *b, writer *w, kf_decoder_seq own, size_t n_others, b
     assert_ok(kf_decoder_wait(w->step));
 }
 
+/* A preempted sequence: its prompt and the reply so far are one longer prompt, in other blocks. */
+static kf_decoder_seq from_the_start(bed *b, writer *w, size_t seq, int32_t slot, const int32_t *tokens, size_t n) {
+    static int32_t ids[GOLDEN_TOKENS];
+    const size_t n_prompt = length_of(b, seq);
+    memcpy(ids, b->in.ids + b->in.cu[seq], n_prompt * sizeof *ids);
+    memcpy(ids + n_prompt, tokens, n * sizeof *ids);
+    kf_kv_cache_release(kf_decoder_kv_cache(w->m), (size_t)slot);
+    assert_ok(kf_kv_cache_reserve(kf_decoder_kv_cache(w->m), (size_t)slot, n_prompt + REPLY));
+    return (kf_decoder_seq){
+        .slot = slot, .input_ids = ids, .n_tokens = n_prompt + n, .sample = true, .params = sampled};
+}
+
 static void tell(bed *b, writer *w, size_t seq, int32_t slot, cut how, story *out) {
     kf_kv_cache *kv = kf_decoder_kv_cache(w->m);
     const size_t n_prompt = length_of(b, seq);
@@ -198,6 +211,7 @@ static void tell(bed *b, writer *w, size_t seq, int32_t slot, cut how, story *ou
         memcpy(out->logits + t * w->vocab_size, kf_decoder_logits(w->step, row), w->vocab_size * sizeof(float));
         kf_decoder_seq own = {
             .slot = slot, .n_tokens = 1, .n_computed = n_prompt + t, .sample = true, .params = sampled};
+        if (t + 1 == how.preempt_at) own = from_the_start(b, w, seq, slot, out->tokens, t + 1);
         if (t + 1 < REPLY) run_beside(b, w, own, how.n_others, own_first);
     }
     for (size_t i = 0; i < GOLDEN_SEQS; i++)
@@ -205,8 +219,8 @@ static void tell(bed *b, writer *w, size_t seq, int32_t slot, cut how, story *ou
 }
 
 static size_t decoder_case(const char *model, const kf_device_opts *o) {
-    static const cut cuts[] = {{{1, 1, 1, 1}, 0},   {{3, 5, 2, 7}, 0},   {{16, 16, 16, 16}, 0},
-                               {{15, 2, 1, 30}, 3}, {{100, 1, 1, 1}, 4}, {{2, 17, 1, 4}, 5}};
+    static const cut cuts[] = {{{1, 1, 1, 1}, 0, 0},   {{3, 5, 2, 7}, 0, 3},   {{16, 16, 16, 16}, 0, 0},
+                               {{15, 2, 1, 30}, 3, 1}, {{100, 1, 1, 1}, 4, 5}, {{2, 17, 1, 4}, 5, 0}};
     bed b = bed_open(model, o);
     writer w = {0};
     const kf_decoder_opts opts = {.max_tokens = 2 * GOLDEN_TOKENS, .max_seqs = GOLDEN_SEQS, .keep_logits = true};
@@ -218,7 +232,7 @@ static size_t decoder_case(const char *model, const kf_device_opts *o) {
     now.logits = calloc(REPLY, w.vocab_size * sizeof(float));
     assert_true(alone.logits && now.logits);
     for (size_t seq = 0; seq < b.in.n_seqs; seq++) {
-        tell(&b, &w, seq, 0, (cut){{100, 1, 1, 1}, 0}, &alone);
+        tell(&b, &w, seq, 0, (cut){{100, 1, 1, 1}, 0, 0}, &alone);
         for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
             tell(&b, &w, seq, (int32_t)i % GOLDEN_SEQS, cuts[i], &now);
             b.n_differ += memcmp(now.tokens, alone.tokens, sizeof now.tokens) != 0 ||
