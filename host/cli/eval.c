@@ -208,8 +208,9 @@ int kf_cmd_eval(int argc, char **argv) {
             "\"intent\",\n"
             "\"also\" (labels that count as right too), \"sentiment\", \"entities\" [{type, start, end}], \"words\" + "
             "\"pos\".\nAn entity is right where type, start and end are; a word where both its borders are; 一件 and "
-            "一/件 both count.\npos: of the words cut right, how many have the right tag. 95 % intervals: Wilson's for "
-            "accuracies over messages,\nelse 1,000 bootstrap resamples of messages (fixed seed).\n\n"
+            "一/件 both count.\npos: of the words cut right, how many have the right tag; its F1: words cut and tagged "
+            "right.\n95 % intervals: Wilson's for accuracies over messages, else 1,000 bootstrap resamples of messages "
+            "(fixed seed).\n\n"
             "--json: {\"n\":…,\"intent\":{\"accuracy\":…,\"macro_f1\":…,\"ci95\":[…],…},\"sentiment\":{…},"
             "\"entities\":{\"f1\":…,…},\n\"segmentation\":{\"f1\":…,…},\"pos\":{\"accuracy\":…,…}}; ci95 belongs to "
             "the first figure of its object.\n",

@@ -14,8 +14,7 @@ void kf_eval_tallies_free(kf_eval_tallies *t) {
     kf_tally_free(&t->intent);
     kf_tally_free(&t->sentiment);
     kf_tally_free(&t->entities);
-    kf_tally_free(&t->cuts);
-    kf_tally_free(&t->pos);
+    kf_word_tallies_free(&t->words);
 }
 
 /* ---- adding ---- */
@@ -30,12 +29,12 @@ static kf_status add_entities(kf_tally *t, const kf_gold *gold, const kf_underst
     return s;
 }
 
-static kf_status add_words(kf_tally *cuts, kf_tally *pos, const kf_gold *gold, const kf_understanding *said) {
+static kf_status add_words(kf_word_tallies *t, const kf_gold *gold, const kf_understanding *said) {
     kf_eval_span *words = calloc(said->n_words + 1, sizeof *words);
     if (!words) return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for %zu words", said->n_words);
     for (size_t i = 0; i < said->n_words; i++)
         words[i] = (kf_eval_span){said->words[i].start, said->words[i].end, said->words[i].pos};
-    kf_status s = kf_score_words(cuts, gold->has_pos ? pos : NULL, gold->words, gold->n_words, words, said->n_words);
+    kf_status s = kf_score_words(t, gold->has_pos, gold->words, gold->n_words, words, said->n_words);
     free(words);
     return s;
 }
@@ -46,7 +45,7 @@ kf_status kf_eval_add(kf_eval_tallies *t, const kf_gold *gold, const kf_understa
     if (gold->intent) KF_TRY(kf_score_class(&t->intent, gold->intent, gold->also, gold->n_also, intent));
     if (gold->sentiment) KF_TRY(kf_score_class(&t->sentiment, gold->sentiment, NULL, 0, sentiment));
     if (gold->has_entities) KF_TRY(add_entities(&t->entities, gold, said));
-    if (gold->n_words) KF_TRY(add_words(&t->cuts, &t->pos, gold, said));
+    if (gold->n_words) KF_TRY(add_words(&t->words, gold, said));
     return KF_OK;
 }
 
@@ -93,11 +92,12 @@ static kf_status print_confusions(const char *what, const kf_tally *t) {
     return KF_OK;
 }
 
-/* The five parts' scores, in the order of kf_eval_tallies. */
-enum { INTENT, SENTIMENT, ENTITIES, CUTS, POS, N_PARTS };
+/* The scores of the parts, in the order of kf_eval_tallies. */
+enum { INTENT, SENTIMENT, ENTITIES, CUTS, TAGGED, TAGS, N_PARTS };
 
 static kf_status score_parts(const kf_eval_tallies *t, kf_scores out[N_PARTS]) {
-    const kf_tally *const parts[N_PARTS] = {&t->intent, &t->sentiment, &t->entities, &t->cuts, &t->pos};
+    const kf_tally *const parts[N_PARTS] = {&t->intent,     &t->sentiment,    &t->entities,
+                                            &t->words.cuts, &t->words.tagged, &t->words.tags};
     kf_status s = KF_OK;
     memset(out, 0, N_PARTS * sizeof *out);
     for (size_t i = 0; i < N_PARTS; i++)
@@ -111,15 +111,16 @@ static void free_parts(kf_scores parts[N_PARTS]) {
 }
 
 static void print_summary(const kf_scores parts[N_PARTS]) {
-    static const char *const names[N_PARTS] = {"intent", "sentiment", "entities", "segmentation", "pos"};
+    static const char *const names[N_PARTS] = {"intent", "sentiment", "entities", "segmentation", NULL, "pos"};
     for (size_t i = 0; i < N_PARTS; i++) {
-        if (!parts[i].n_rows) continue;
+        if (!parts[i].n_rows || !names[i]) continue;
         head(names[i]);
         if (i == INTENT || i == SENTIMENT) {
             figure("accuracy", parts[i].row_accuracy);
             figure("macro F1", parts[i].macro_f1);
-        } else if (i == POS) {
-            figure("accuracy", parts[i].item_accuracy);
+        } else if (i == TAGS) {
+            figure("accuracy", parts[TAGS].item_accuracy);
+            figure("words and tags F1", parts[TAGGED].micro_f1);
         } else {
             figure("F1", parts[i].micro_f1);
         }
@@ -138,7 +139,7 @@ kf_status kf_eval_print(const kf_eval_tallies *t, const kf_eval_about *about) {
         print_labels("intent", &parts[INTENT]);
         print_labels("sentiment", &parts[SENTIMENT]);
         print_labels("entity", &parts[ENTITIES]);
-        print_labels("part of speech", &parts[POS]);
+        print_labels("part of speech", &parts[TAGS]);
         KF_STEP(s, print_confusions("intent", &t->intent));
         KF_STEP(s, print_confusions("sentiment", &t->sentiment));
     }
@@ -180,8 +181,9 @@ static kf_status class_json(const kf_tally *t, const kf_scores *s, json_t **out)
 }
 
 static json_t *figure_json(const kf_scores *s, const char *name, kf_estimate e) {
-    return json_pack("{s:I, s:f, s:o, s:o}", "n", (json_int_t)s->n_rows, name, e.value, "ci95", interval_json(e),
-                     "labels", labels_json(s));
+    json_t *part = json_pack("{s:I, s:f, s:o}", "n", (json_int_t)s->n_rows, name, e.value, "ci95", interval_json(e));
+    if (part && s->n_labels > 1) json_object_set_new(part, "labels", labels_json(s));
+    return part;
 }
 
 kf_status kf_eval_print_json(const kf_eval_tallies *t, const kf_eval_about *about) {
@@ -198,8 +200,12 @@ kf_status kf_eval_print_json(const kf_eval_tallies *t, const kf_eval_about *abou
         json_object_set_new(doc, "entities", figure_json(&parts[ENTITIES], "f1", parts[ENTITIES].micro_f1));
     if (parts[CUTS].n_rows)
         json_object_set_new(doc, "segmentation", figure_json(&parts[CUTS], "f1", parts[CUTS].micro_f1));
-    if (parts[POS].n_rows)
-        json_object_set_new(doc, "pos", figure_json(&parts[POS], "accuracy", parts[POS].item_accuracy));
+    if (parts[TAGS].n_rows) {
+        json_t *pos = figure_json(&parts[TAGS], "accuracy", parts[TAGS].item_accuracy);
+        json_object_set_new(pos, "f1", json_real(parts[TAGGED].micro_f1.value));
+        json_object_set_new(pos, "f1_ci95", interval_json(parts[TAGGED].micro_f1));
+        json_object_set_new(doc, "pos", pos);
+    }
     free_parts(parts);
     if (s == KF_OK) return kf_cli_print_json(doc);
     json_decref(doc);

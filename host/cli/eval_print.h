@@ -7,7 +7,8 @@
 #include "dialogue/conversation.h"
 
 typedef struct kf_eval_tallies {
-    kf_tally intent, sentiment, entities, cuts, pos;
+    kf_tally intent, sentiment, entities;
+    kf_word_tallies words;
 } kf_eval_tallies;
 
 void kf_eval_tallies_free(kf_eval_tallies *t);

@@ -346,35 +346,55 @@ static size_t as_gold_cuts(const kf_eval_span *gold, size_t n_gold, const kf_eva
     return n;
 }
 
-static kf_status score_cuts(kf_tally *cuts, kf_tally *pos, const kf_eval_span *gold, size_t n_gold,
+/* Adds a message in which n_right of the words are right, and ends its row. */
+static kf_status add_word_counts(kf_tally *t, uint32_t n_right, size_t n_gold, size_t n_said) {
+    uint32_t word;
+    KF_TRY(kf_tally_label(t, "word", &word));
+    KF_TRY(kf_tally_add(t, word, KF_HIT, n_right));
+    KF_TRY(kf_tally_add(t, word, KF_MISS, (uint32_t)n_gold - n_right));
+    KF_TRY(kf_tally_add(t, word, KF_FALSE, (uint32_t)n_said - n_right));
+    return kf_tally_end_row(t);
+}
+
+static kf_status add_tag(kf_tally *t, const char *gold, const char *said) {
+    uint32_t label;
+    bool hit = !strcmp(gold, said);
+    KF_TRY(kf_tally_label(t, gold, &label));
+    KF_TRY(kf_tally_add(t, label, hit ? KF_HIT : KF_MISS, 1));
+    if (hit) return KF_OK;
+    KF_TRY(kf_tally_label(t, said, &label));
+    return kf_tally_add(t, label, KF_FALSE, 1);
+}
+
+static kf_status score_cuts(kf_word_tallies *t, bool with_tags, const kf_eval_span *gold, size_t n_gold,
                             const kf_eval_span *said, size_t n_said) {
-    uint32_t word, tag, said_tag, n_right = 0;
-    KF_TRY(kf_tally_label(cuts, "word", &word));
+    uint32_t n_cut = 0, n_tagged = 0;
     for (size_t i = 0, g = 0; i < n_said; i++) {
         g = seek(gold, n_gold, g, said[i].start);
         if (g == n_gold || !same_borders(&gold[g], &said[i])) continue;
-        n_right++;
-        if (!pos) continue;
-        bool hit = !strcmp(gold[g].label, said[i].label);
-        KF_TRY(kf_tally_label(pos, gold[g].label, &tag));
-        KF_TRY(kf_tally_add(pos, tag, hit ? KF_HIT : KF_MISS, 1));
-        if (hit) continue;
-        KF_TRY(kf_tally_label(pos, said[i].label, &said_tag));
-        KF_TRY(kf_tally_add(pos, said_tag, KF_FALSE, 1));
+        n_cut++;
+        if (!with_tags) continue;
+        n_tagged += !strcmp(gold[g].label, said[i].label);
+        KF_TRY(add_tag(&t->tags, gold[g].label, said[i].label));
     }
-    KF_TRY(kf_tally_add(cuts, word, KF_HIT, n_right));
-    KF_TRY(kf_tally_add(cuts, word, KF_MISS, (uint32_t)n_gold - n_right));
-    KF_TRY(kf_tally_add(cuts, word, KF_FALSE, (uint32_t)n_said - n_right));
-    KF_TRY(kf_tally_end_row(cuts));
-    return pos ? kf_tally_end_row(pos) : KF_OK;
+    KF_TRY(add_word_counts(&t->cuts, n_cut, n_gold, n_said));
+    if (!with_tags) return KF_OK;
+    KF_TRY(add_word_counts(&t->tagged, n_tagged, n_gold, n_said));
+    return kf_tally_end_row(&t->tags);
 }
 
-kf_status kf_score_words(kf_tally *cuts, kf_tally *pos, const kf_eval_span *gold, size_t n_gold,
+kf_status kf_score_words(kf_word_tallies *t, bool with_tags, const kf_eval_span *gold, size_t n_gold,
                          const kf_eval_span *said, size_t n_said) {
     kf_eval_span *form = malloc((2 * n_said + 1) * sizeof *form);
     if (!form) return no_memory((2 * n_said + 1) * sizeof *form);
     size_t n = as_gold_cuts(gold, n_gold, said, n_said, form);
-    kf_status s = score_cuts(cuts, pos, gold, n_gold, form, n);
+    kf_status s = score_cuts(t, with_tags, gold, n_gold, form, n);
     free(form);
     return s;
+}
+
+void kf_word_tallies_free(kf_word_tallies *t) {
+    kf_tally_free(&t->cuts);
+    kf_tally_free(&t->tagged);
+    kf_tally_free(&t->tags);
 }

@@ -98,11 +98,18 @@ typedef struct kf_eval_span {
  * equal spans are matched one to one. */
 kf_status kf_score_spans(kf_tally *t, const kf_eval_span *gold, size_t n_gold, const kf_eval_span *said, size_t n_said);
 
-/* Adds one message's words to `cuts` (one label, "word": a word is right where both its borders are) and, for words
- * cut right, their part of speech to `pos`, which may be NULL. Both lists are in order and do not overlap. 一件 and
+typedef struct kf_word_tallies {
+    kf_tally cuts;   /* one label, "word": right where both its borders are */
+    kf_tally tagged; /* one label, "word": right where its tag is right, too */
+    kf_tally tags;   /* parts of speech, of words cut right */
+} kf_word_tallies;
+
+void kf_word_tallies_free(kf_word_tallies *t);
+
+/* Adds one message's words; without with_tags to `cuts` alone. Both lists are in order and do not overlap. 一件 and
  * 一/件 both count as right: where one side has a number and a measure word (m, q) on exactly one word of the other,
  * what was said is first brought into the gold's form. */
-kf_status kf_score_words(kf_tally *cuts, kf_tally *pos, const kf_eval_span *gold, size_t n_gold,
+kf_status kf_score_words(kf_word_tallies *t, bool with_tags, const kf_eval_span *gold, size_t n_gold,
                          const kf_eval_span *said, size_t n_said);
 
 /* Adds a classifier's answer: right where it is `gold` or one of `also`; such a message counts for the label said. */

@@ -121,22 +121,25 @@ static void test_spans(void **state) {
 }
 
 /* Hits, misses and falses of words, and hits of tags, for one message. */
-static void check_words(const kf_eval_span *gold, size_t n_gold, const kf_eval_span *said, size_t n_said, uint64_t n_hits,
-                        uint64_t n_tag_hits) {
-    kf_tally cuts, pos;
-    kf_tally_init(&cuts);
-    kf_tally_init(&pos);
-    assert_int_equal(kf_score_words(&cuts, &pos, gold, n_gold, said, n_said), KF_OK);
-    kf_scores s = scores_of(&cuts), p = scores_of(&pos);
-    assert_int_equal(s.labels[0].n_hits, n_hits);
-    uint64_t tag_hits = 0;
-    for (size_t i = 0; i < p.n_labels; i++)
-        tag_hits += p.labels[i].n_hits;
-    assert_int_equal(tag_hits, n_tag_hits);
-    free(s.labels);
-    free(p.labels);
-    kf_tally_free(&cuts);
-    kf_tally_free(&pos);
+static void check_words(const kf_eval_span *gold, size_t n_gold, const kf_eval_span *said, size_t n_said,
+                        uint64_t n_hits, uint64_t n_tag_hits) {
+    kf_word_tallies t = {0};
+    assert_int_equal(kf_score_words(&t, true, gold, n_gold, said, n_said), KF_OK);
+    kf_scores cuts = scores_of(&t.cuts), tagged = scores_of(&t.tagged), tags = scores_of(&t.tags);
+    assert_int_equal(cuts.labels[0].n_hits, n_hits);
+    assert_int_equal(tagged.labels[0].n_hits, n_tag_hits);
+    assert_int_equal(cuts.labels[0].n_gold, n_gold);
+    uint64_t hits = 0, judged = 0;
+    for (size_t i = 0; i < tags.n_labels; i++) {
+        hits += tags.labels[i].n_hits;
+        judged += tags.labels[i].n_gold;
+    }
+    assert_int_equal(hits, n_tag_hits);
+    assert_int_equal(judged, n_hits);
+    free(cuts.labels);
+    free(tagged.labels);
+    free(tags.labels);
+    kf_word_tallies_free(&t);
 }
 
 static void test_words(void **state) {
