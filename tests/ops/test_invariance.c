@@ -23,7 +23,7 @@ static void linear_rows(bench *t, size_t n_in, size_t n_out, kf_activation act) 
     float *x = normal(t, N_ROWS * n_in, 1), *w = normal(t, n_out * n_in, 0.1f), *b = normal(t, n_out, 1);
     float *res = normal(t, N_ROWS * n_out, 1);
     for (size_t i = 0; i < n_in; i += 3)
-        x[7 * n_in + i] *= 1e-20f; /* products that leave the range of normal numbers */
+        x[7 * n_in + i] *= 1e-37f; /* products that leave the range of normal numbers */
     kf_weight *weight;
     kf_weight_part part = {.data = w, .bias = b, .n_out = n_out, .bias_dtype = KF_F32};
     ok(kf_weight_pack(t->d, &(kf_weight_desc){"w", &part, 1, n_in, KF_F32}, &weight));

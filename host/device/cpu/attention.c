@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-enum { MAX_HEAD_DIM = 512, MAX_QUERIES = 128, MAX_TOKENS = 16 };
+enum { MAX_HEAD_DIM = 512, MAX_QUERIES = 128, MAX_TOKENS = 64 };
 
 typedef struct attention_job {
     const kf_cpu_loops *loops;
@@ -67,33 +67,45 @@ static key_block block_at(const attention_job *j, const group *g, size_t first) 
     return (key_block){row + width, row + 2 * width, j->q_stride};
 }
 
+/* The group's queries, token by token. Returns how many. */
+static size_t queries_of(const attention_job *j, const group *g, kf_cpu_query *queries, kf_cpu_softmax *softmax) {
+    const kf_heads *h = &j->h;
+    size_t n_shared = h->n_heads / h->n_kv_heads, n = 0;
+    for (size_t t = g->first; t < g->last; t++)
+        for (size_t head = g->kv_head * n_shared; head < (g->kv_head + 1) * n_shared; head++, n++) {
+            softmax[n] = (kf_cpu_softmax){.max = -INFINITY};
+            queries[n] = (kf_cpu_query){.q = j->q + t * j->q_stride + head * h->head_dim,
+                                        .acc = j->out + (t * h->n_heads + head) * h->head_dim,
+                                        .softmax = &softmax[n]};
+            memset(queries[n].acc, 0, h->head_dim * sizeof(float));
+        }
+    return n;
+}
+
 static void attend_group(const attention_job *j, const group *g) {
     const kf_heads *h = &j->h;
-    size_t n_shared = h->n_heads / h->n_kv_heads, dim = h->head_dim;
+    size_t n_shared = h->n_heads / h->n_kv_heads;
     kf_cpu_softmax softmax[MAX_QUERIES];
-    float keys[MAX_HEAD_DIM * KF_KV_BLOCK_SIZE]; /* [head_dim, 16] */
-    for (size_t t = g->first; t < g->last; t++)
-        memset(j->out + (t * h->n_heads + g->kv_head * n_shared) * dim, 0, n_shared * dim * sizeof(float));
-    for (size_t i = 0; i < (g->last - g->first) * n_shared; i++)
-        softmax[i] = (kf_cpu_softmax){.max = -INFINITY};
-
-    size_t n_keys_last = n_keys_of(j, g, g->last - 1);
+    kf_cpu_query queries[MAX_QUERIES];
+    float keys[MAX_HEAD_DIM * KF_KV_BLOCK_SIZE];
+    size_t n_queries = queries_of(j, g, queries, softmax), n_keys_last = n_keys_of(j, g, g->last - 1);
     for (size_t first = 0; first < n_keys_last; first += KF_KV_BLOCK_SIZE) {
         key_block block = block_at(j, g, first);
         size_t n = n_keys_last - first < KF_KV_BLOCK_SIZE ? n_keys_last - first : KF_KV_BLOCK_SIZE;
-        j->loops->transpose_keys(keys, block.k, block.stride, n, dim);
-        for (size_t t = g->first; t < g->last; t++) {
-            size_t n_keys = n_keys_of(j, g, t);
-            if (n_keys <= first) continue;
-            size_t seen = n_keys - first < n ? n_keys - first : n;
-            for (size_t i = 0, head = g->kv_head * n_shared; i < n_shared; i++, head++)
-                j->loops->attend(&softmax[(t - g->first) * n_shared + i], j->out + (t * h->n_heads + head) * dim,
-                                 j->q + t * j->q_stride + head * dim, keys, block.v, block.stride, seen, dim, h->scale);
+        kf_cpu_keys k = {.keys = keys, .v = block.v, .v_stride = block.stride, .n = n};
+        j->loops->transpose_keys(keys, block.k, block.stride, n, h->head_dim);
+        /* causal: tokens before the block's last key see a part of it, each one more than the one before */
+        size_t t = g->first;
+        for (; t < g->last && n_keys_of(j, g, t) < first + n; t++) {
+            if (n_keys_of(j, g, t) <= first) continue;
+            k.n = n_keys_of(j, g, t) - first;
+            j->loops->attend(queries + (t - g->first) * n_shared, n_shared, &k, h->head_dim, h->scale);
         }
+        k.n = n;
+        j->loops->attend(queries + (t - g->first) * n_shared, (g->last - t) * n_shared, &k, h->head_dim, h->scale);
     }
-    for (size_t t = g->first; t < g->last; t++)
-        for (size_t i = 0, head = g->kv_head * n_shared; i < n_shared; i++, head++)
-            j->loops->attend_end(&softmax[(t - g->first) * n_shared + i], j->out + (t * h->n_heads + head) * dim, dim);
+    for (size_t i = 0; i < n_queries; i++)
+        j->loops->attend_end(&softmax[i], queries[i].acc, h->head_dim);
 }
 
 /* Pieces first .. last of [token groups, n_kv_heads]. */

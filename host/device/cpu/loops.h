@@ -39,6 +39,19 @@ typedef struct kf_cpu_softmax {
     float sums[KF_KV_BLOCK_SIZE]; /* one a place in the block */
 } kf_cpu_softmax;
 
+typedef struct kf_cpu_query {
+    const float *q; /* [head_dim] */
+    float *acc;     /* [head_dim], zeros before the first block; the output after attend_end */
+    kf_cpu_softmax *softmax;
+} kf_cpu_query;
+
+/* A block of n keys, all of which a call's queries see. */
+typedef struct kf_cpu_keys {
+    const float *keys; /* [head_dim, 16], from transpose_keys */
+    const float *v;    /* n rows */
+    size_t v_stride, n;
+} kf_cpu_keys;
+
 typedef struct kf_cpu_loops {
     const char *name;
 
@@ -62,9 +75,7 @@ typedef struct kf_cpu_loops {
 
     /* keys [head_dim, 16] from n rows of k, the rest 0. */
     void (*transpose_keys)(float *keys, const float *k, size_t stride, size_t n, size_t head_dim);
-    /* One query q against a block of n keys and values: acc [head_dim] and s go on. */
-    void (*attend)(kf_cpu_softmax *s, float *acc, const float *q, const float *keys, const float *v, size_t v_stride,
-                   size_t n, size_t head_dim, float scale);
+    void (*attend)(const kf_cpu_query *queries, size_t n_queries, const kf_cpu_keys *k, size_t head_dim, float scale);
     void (*attend_end)(const kf_cpu_softmax *s, float *acc, size_t head_dim);
 
     void (*exp)(float *out, const float *x, float max, size_t n); /* out = exp(x - max) */

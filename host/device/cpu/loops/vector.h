@@ -71,21 +71,29 @@ INLINE vec max_v(vec a, vec b) {
 
 /* Lanes are added as a tree: i and i + VW / 2 first. */
 INLINE float sum_of(vec v) {
+#if VW == 16 && defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#else
     float lanes[VW];
     store(lanes, v);
     for (size_t half = VW / 2; half > 0; half /= 2)
         for (size_t i = 0; i < half; i++)
             lanes[i] += lanes[i + half];
     return lanes[0];
+#endif
 }
 
 INLINE float max_of(vec v) {
+#if VW == 16 && defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
     float lanes[VW];
     store(lanes, v);
     for (size_t half = VW / 2; half > 0; half /= 2)
         for (size_t i = 0; i < half; i++)
             lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
     return lanes[0];
+#endif
 }
 
 /* e^x within 2 ulp: 2^n e^r, |r| <= ln 2 / 2, e^r as Cephes' expf has it. 0 below -87.3, infinity above 88.7. */
