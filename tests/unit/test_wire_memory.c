@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 #include "kefu.pb-c.h"
 #include "wire/wire.h"
@@ -161,6 +162,21 @@ static void any_arena_will_do(void **state) {
     }
 }
 
+/* The hook into jansson is for the parse alone: what others do with jansson stays on the heap. */
+static void the_rest_of_jansson_is_left_alone(void **state) {
+    (void)state;
+    kf_arena arena;
+    kf_request r;
+    assert_int_equal(kf_arena_init(&arena, 4096), KF_OK);
+    assert_int_equal(decode("{\"text\":\"x\"}", 12, &arena, &r), KF_OK);
+    size_t before = n_allocations, used = arena.bytes_used;
+    json_t *object = json_object();
+    assert_int_equal(arena.bytes_used, used);
+    if (COUNTED) assert_true(n_allocations > before);
+    json_decref(object);
+    kf_arena_free(&arena);
+}
+
 static void encoding_allocates_nothing_and_gives_its_scratch_back(void **state) {
     (void)state;
     kf_arena arena;
@@ -198,6 +214,7 @@ int main(void) {
         cmocka_unit_test(a_large_text_needs_little_more_than_itself),
         cmocka_unit_test(a_string_larger_than_the_arena_is_refused),
         cmocka_unit_test(any_arena_will_do),
+        cmocka_unit_test(the_rest_of_jansson_is_left_alone),
         cmocka_unit_test(encoding_allocates_nothing_and_gives_its_scratch_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -193,6 +193,8 @@ static void too_long_is_refused_by_name(void **state) {
     kf_request r;
     Kefu__V1__Request m = request_of(long_text);
     refused(decode_message(&m, &r), KF_ERR_TOO_LARGE, "text: 401 bytes", &r);
+    m.text = long_text + 1;
+    assert_int_equal(decode_message(&m, &r), KF_OK);
 
     m = request_of("x");
     long_text[129] = 0;
@@ -263,6 +265,8 @@ static void bytes_that_are_no_text_are_refused(void **state) {
             KF_ERR_INVALID, "text: byte 1 is not UTF-8", &r);
     refused(decode("\x2a\x03x\0y", 5, &r), KF_ERR_INVALID, "text: byte 1 is NUL", &r);
     refused(decode("\x0a\x01\xff\x2a\x01x", 6, &r), KF_ERR_INVALID, "id: byte 0", &r);
+    assert_int_equal(r.id.n, 32);
+    refused(decode("\x0a\x02\0y\x2a\x01x", 7, &r), KF_ERR_INVALID, "id: byte 0", &r);
     assert_int_equal(r.id.n, 32);
     refused(decode("\x42\x05\x12\x03\xed\xa0\x80", 7, &r), KF_ERR_INVALID, "Turn.text", &r); /* a surrogate */
     refused(decode_json("{\"text\":\"a\\u0000b\"}", &r), KF_ERR_INVALID, "u0000", &r);

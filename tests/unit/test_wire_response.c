@@ -146,7 +146,7 @@ static void a_refusal_says_what_to_change(void **state) {
                            .final = true,
                            .code = KF_CODE_RESOURCE_EXHAUSTED,
                            .message = str("come back later"),
-                           .retry_after_ms = INT64_MAX};
+                           .retry_after_ms = INT64_C(1) << 40};
     Kefu__V1__Response *m = encoded(&refusal);
     assert_int_equal(m->status->code, KEFU__V1__CODE__RESOURCE_EXHAUSTED);
     assert_string_equal(m->status->message, "come back later");
@@ -166,7 +166,9 @@ static void too_little_room_says_how_much(void **state) {
         kf_request r = {.id = str("q-1"), .json = json};
         assert_int_equal(kf_wire_encode(&r, &response, &arena, out, sizeof out, &n_out), KF_OK);
         size_t need = n_out;
+        memset(out, '#', sizeof out);
         assert_int_equal(kf_wire_encode(&r, &response, &arena, out, need - 1, &n_out), KF_ERR_TOO_LARGE);
+        assert_int_equal(out[need - 1], '#');
         assert_int_equal(n_out, need);
         assert_int_equal(kf_wire_encode(&r, &response, &arena, out, need, &n_out), KF_OK);
         assert_int_equal(arena.bytes_used, 0);
