@@ -36,7 +36,7 @@ static unsigned decide(kf_dialogue *d) {
     switch (decision.move) {
     case KF_MOVE_SILENT: return finish(d, (kf_str){.s = ""}, KF_FINISH_STOP);
     case KF_MOVE_ASK_BACK:
-        if (kf_policy_question(d->in.policy, d->understood, d->in.arena, &question))
+        if (kf_policy_question(d->in.policy, d->in.text, d->understood, d->in.arena, &question))
             return finish(d, question, KF_FINISH_STOP);
         break;
     case KF_MOVE_WRITE: break;
@@ -49,7 +49,7 @@ static unsigned decide(kf_dialogue *d) {
 static unsigned check(kf_dialogue *d, kf_str text, kf_finish how) {
     if (how != KF_FINISH_FAILED && kf_policy_reply_ok(text)) return finish(d, text, how);
     kf_str question = {.s = ""};
-    kf_policy_question(d->in.policy, d->understood, d->in.arena, &question);
+    kf_policy_question(d->in.policy, d->in.text, d->understood, d->in.arena, &question);
     if (!d->handoff.wanted) hand_off(d, "no_reply");
     return finish(d, question, KF_FINISH_FAILED);
 }

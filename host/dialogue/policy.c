@@ -9,7 +9,7 @@
 
 #include "text/utf8.h"
 
-static const char first_mark[] = "{first}", second_mark[] = "{second}";
+static const char first_mark[] = "{first}", second_mark[] = "{second}", thing_mark[] = "{thing}";
 
 /* ---- deciding ---- */
 
@@ -34,14 +34,14 @@ static bool called_by_name(const kf_policy *p, kf_str text) {
     return false;
 }
 
-/* The bot's last turn was a question back: it begins and ends as the policy's words do. */
+/* The bot's last turn was a question back: the policy's words stand in it, the last ones at its end. */
 static bool asked_before(const kf_policy *p, const kf_turn *history, size_t n_history) {
     if (n_history == 0 || history[n_history - 1].role != KF_ROLE_ASSISTANT || !p->ask_back) return false;
     kf_str t = history[n_history - 1].text;
-    size_t head = (size_t)(strstr(p->ask_back, first_mark) - p->ask_back);
+    size_t n_head = (size_t)(strstr(p->ask_back, first_mark) - p->ask_back);
     const char *tail = strstr(p->ask_back, second_mark) + strlen(second_mark);
     size_t n_tail = strlen(tail);
-    return t.n >= head + n_tail && !memcmp(t.s, p->ask_back, head) && !memcmp(t.s + t.n - n_tail, tail, n_tail);
+    return memmem(t.s, t.n, p->ask_back, n_head) && t.n >= n_tail && !memcmp(t.s + t.n - n_tail, tail, n_tail);
 }
 
 void kf_policy_decide(const kf_policy *p, const kf_policy_in *in, kf_decision *out) {
@@ -71,27 +71,60 @@ void kf_policy_decide(const kf_policy *p, const kf_policy_in *in, kf_decision *o
 
 /* ---- the question back ---- */
 
+static bool is_type(const kf_entity *e, const char *type) {
+    return !strcmp(e->type, type);
+}
+
+/* What the customer named, in the customer's words: the first product with the brand and attributes right before it
+ * (黑色的保温杯), else the first attribute of more than one character. Empty where neither was named. */
+static kf_str thing_named(kf_str text, const kf_understanding *u) {
+    size_t at = 0;
+    while (at < u->n_entities && !is_type(&u->entities[at], "product"))
+        at++;
+    if (at == u->n_entities) {
+        for (size_t i = 0; i < u->n_entities; i++)
+            if (is_type(&u->entities[i], "attribute") && u->entities[i].end - u->entities[i].start > 1)
+                return u->entities[i].text;
+        return (kf_str){.s = ""};
+    }
+    int32_t start = u->entities[at].start, end = u->entities[at].end;
+    for (size_t i = at; i-- > 0 && u->entities[i].end + 1 >= start;) /* at most one 的 between */
+        if (is_type(&u->entities[i], "attribute") || is_type(&u->entities[i], "brand")) start = u->entities[i].start;
+    size_t from = kf_utf8_offset(text.s, text.n, (size_t)start);
+    return (kf_str){.s = text.s + from, .n = kf_utf8_offset(text.s, text.n, (size_t)end) - from};
+}
+
 static void put(char *out, size_t *n, const char *text, size_t n_bytes) {
     memcpy(out + *n, text, n_bytes);
     *n += n_bytes;
 }
 
-bool kf_policy_question(const kf_policy *p, const kf_understanding *u, kf_arena *arena, kf_str *out) {
+/* The form up to its mark, the word in the mark's place; returns what of the form is left. */
+static const char *put_to_mark(char *out, size_t *n, const char *form, const char *mark, kf_str word) {
+    const char *at = strstr(form, mark);
+    put(out, n, form, (size_t)(at - form));
+    put(out, n, word.s, word.n);
+    return at + strlen(mark);
+}
+
+bool kf_policy_question(const kf_policy *p, kf_str text, const kf_understanding *u, kf_arena *arena, kf_str *out) {
     if (!p->ask_back || !u || u->n_intents < 2) return false;
     const char *first = title_of(p, u->intents[0].label), *second = title_of(p, u->intents[1].label);
     if (!first || !second) return false;
-    const char *at_first = strstr(p->ask_back, first_mark), *at_second = strstr(p->ask_back, second_mark);
-    char *text = kf_arena_alloc(arena, strlen(p->ask_back) + strlen(first) + strlen(second) + 1);
-    if (!text) return false;
+    kf_str thing = p->about ? thing_named(text, u) : (kf_str){.s = ""};
+    size_t n_about = thing.n ? strlen(p->about) + thing.n : 0;
+    char *question = kf_arena_alloc(arena, n_about + strlen(p->ask_back) + strlen(first) + strlen(second) + 1);
+    if (!question) return false;
     size_t n = 0;
-    const char *between = at_first + strlen(first_mark), *after = at_second + strlen(second_mark);
-    put(text, &n, p->ask_back, (size_t)(at_first - p->ask_back));
-    put(text, &n, first, strlen(first));
-    put(text, &n, between, (size_t)(at_second - between));
-    put(text, &n, second, strlen(second));
-    put(text, &n, after, strlen(after));
-    text[n] = 0;
-    *out = (kf_str){.s = text, .n = n};
+    if (thing.n) {
+        const char *rest = put_to_mark(question, &n, p->about, thing_mark, thing);
+        put(question, &n, rest, strlen(rest));
+    }
+    const char *rest = put_to_mark(question, &n, p->ask_back, first_mark, (kf_str){first, strlen(first)});
+    rest = put_to_mark(question, &n, rest, second_mark, (kf_str){second, strlen(second)});
+    put(question, &n, rest, strlen(rest));
+    question[n] = 0;
+    *out = (kf_str){.s = question, .n = n};
     return true;
 }
 
@@ -147,12 +180,17 @@ static kf_status read_number(const char *path, const json_t *root, const char *f
 }
 
 static kf_status read_question(kf_policy *p, const char *path, const json_t *root) {
-    const json_t *v = json_object_get(root, "ask_back");
-    if (!v) return KF_OK;
-    KF_TRY(copy_string(path, "ask_back", v, &p->ask_back));
-    const char *first = strstr(p->ask_back, first_mark), *second = strstr(p->ask_back, second_mark);
-    if (!first || !second || second < first)
-        return KF_FAIL(KF_ERR_CORRUPT, "%s: ask_back must hold %s and after it %s", path, first_mark, second_mark);
+    const json_t *question = json_object_get(root, "ask_back"), *about = json_object_get(root, "ask_back_about");
+    if (question) {
+        KF_TRY(copy_string(path, "ask_back", question, &p->ask_back));
+        const char *first = strstr(p->ask_back, first_mark), *second = strstr(p->ask_back, second_mark);
+        if (!first || !second || second < first)
+            return KF_FAIL(KF_ERR_CORRUPT, "%s: ask_back must hold %s and after it %s", path, first_mark, second_mark);
+    }
+    if (!about) return KF_OK;
+    KF_TRY(copy_string(path, "ask_back_about", about, &p->about));
+    if (!strstr(p->about, thing_mark))
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: ask_back_about must hold %s", path, thing_mark);
     return KF_OK;
 }
 
@@ -184,7 +222,7 @@ static kf_status read_defaults(kf_policy *p, const char *path) {
 }
 
 kf_status kf_policy_load(const char *path, kf_policy *out) {
-    kf_policy p = {.ask_back_below = 0.3, .handoff_from = 0.5};
+    kf_policy p = {.ask_back_below = 0.25, .handoff_from = 0.5};
     kf_status s;
     if (access(path, F_OK) != 0 && errno == ENOENT) {
         s = read_defaults(&p, path);
@@ -210,5 +248,6 @@ void kf_policy_free(kf_policy *p) {
     for (size_t i = 0; i < p->n_bot_names; i++)
         free(p->bot_names[i]);
     free(p->ask_back);
+    free(p->about);
     *p = (kf_policy){0};
 }

@@ -1,8 +1,8 @@
 /* What a reply should be: written by the decoder, a question back, or none because a person has the conversation; and
  * whether a person is needed. A first, simple policy; its words and thresholds are data (DIR/policy.json).
  *
- *     {"ask_back_below": 0.3, "handoff_from": 0.5, "ask_back": "您是想{first}，还是想{second}呢？",
- *      "bot_names": ["机器人"],
+ *     {"ask_back_below": 0.25, "handoff_from": 0.5, "ask_back": "您是想{first}，还是想{second}呢？",
+ *      "ask_back_about": "关于{thing}，", "bot_names": ["机器人"],
  *      "intents": {"purchase": {"title": "购买商品"}, "human_agent": {"title": "找人工客服", "handoff": "asked"}, …}}
  *
  * An intent without a title is never asked about. The policy is read-only after loading: any thread.
@@ -24,7 +24,8 @@ typedef struct kf_policy_intent {
 typedef struct kf_policy {
     double ask_back_below; /* confidence */
     double handoff_from;   /* score of an intent that wants a person */
-    char *ask_back;        /* with {first} and {second} */
+    char *ask_back;        /* with {first} and after it {second}; NULL: never asks */
+    char *about;           /* said first where the customer named a thing, with {thing}; NULL: nothing is */
     char *bot_names[KF_POLICY_MAX_NAMES];
     size_t n_bot_names;
     kf_policy_intent intents[KF_POLICY_MAX_INTENTS];
@@ -59,9 +60,9 @@ typedef struct kf_policy_in {
  *  - else written. */
 void kf_policy_decide(const kf_policy *p, const kf_policy_in *in, kf_decision *out);
 
-/* The question back: the two best intents' titles in the policy's words. False where there are not two titles, or no
- * room in the arena. */
-bool kf_policy_question(const kf_policy *p, const kf_understanding *u, kf_arena *arena, kf_str *out);
+/* The question back: the two best intents' titles in the policy's words, about the thing that the customer named, in
+ * the customer's. False where there are not two titles, or no room in the arena. */
+bool kf_policy_question(const kf_policy *p, kf_str text, const kf_understanding *u, kf_arena *arena, kf_str *out);
 
 /* A written reply that may be sent: not blank, valid, and without the spelling of a control token. */
 bool kf_policy_reply_ok(kf_str text);

@@ -24,7 +24,6 @@ enum { KF_REPLY_BYTES_PER_TOKEN = 16 };
 #define KF_NEWS_BYTES (KF_NEWS_ENDED - 1)
 
 typedef struct kf_job_times {
-    int64_t taken_ns; /* by the device thread */
     int64_t encode_ns, encoded_ns;
     int64_t prefill_ns;
     int64_t first_token_ns, last_token_ns;
@@ -37,7 +36,7 @@ typedef struct kf_job_impl {
     atomic_bool cancelled;
 
     /* by submit */
-    const char *model; /* the server's: of every response */
+    const char *model;    /* the server's: of every response */
     int32_t *encoder_ids; /* [n_encoder] special ones counted */
     int32_t *start, *end; /* [n_encoder] code points */
     size_t n_encoder;

@@ -178,12 +178,21 @@ static void written(struct kf_loop *l, kf_job_impl *j) {
     step_dialogue(l, j, &e);
 }
 
+/* FNV-1a 32. */
+static uint32_t hash_of(kf_str s) {
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < s.n; i++)
+        h = (h ^ (unsigned char)s.s[i]) * 16777619u;
+    return h;
+}
+
 static void step_dialogue(struct kf_loop *l, kf_job_impl *j, const kf_dialogue_event *event) {
     unsigned wants = kf_dialogue_step(&j->dialogue, event);
     if (wants & KF_DO_ENCODE)
         kf_plan_add(&l->plan, j->idx,
                     &(kf_plan_job){
                         .lane = j->job.request.lane,
+                        .tenant = hash_of(j->job.request.tenant),
                         .arrived_ns = j->job.origin.received_ns,
                         .deadline_ns = j->job.request.deadline_ns,
                         .n_encode = j->n_encoder,
@@ -199,7 +208,6 @@ static void take(struct kf_loop *l, kf_job_impl *j) {
     const kf_request *r = &j->job.request;
     j->active_idx = (uint32_t)l->n_active;
     l->active[l->n_active++] = j->idx;
-    j->times.taken_ns = kf_clock_now_ns();
     if (l->failed) {
         end_refused(l, j, KF_CODE_UNAVAILABLE, "this worker's device has failed: ask again, another one answers", 1000);
         return;
@@ -503,11 +511,6 @@ static void publish_gauges(struct kf_loop *l, int64_t now_ns) {
         if (!oldest || t < oldest) oldest = t;
     }
     atomic_store_explicit(&g->oldest_ns, oldest, memory_order_relaxed);
-    kf_metric_set(KF_M_RUNNING, (double)l->plan.n_running);
-    kf_metric_set(KF_M_WAITING, (double)(l->n_active - l->plan.n_running));
-    kf_metric_set(KF_M_KV_USAGE, (double)used / (double)l->s->limits.n_blocks);
-    kf_metric_set(KF_M_OLDEST_AGE, oldest ? (double)(now_ns - oldest) / 1e9 : 0);
-    kf_metric_set(KF_M_RETRY_AFTER, (double)kf_retry_after_ms(l->s) / 1e3);
 }
 
 static void turn(struct kf_loop *l) {

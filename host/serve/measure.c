@@ -1,5 +1,7 @@
 /* What work costs on this device: timed at start, on real passes over made-up tokens. Each size runs once to warm up
- * (caches, packed weights, clocks) and then until a tenth of a second or five times are spent; the median counts. */
+ * (caches, packed weights, clocks) and then until a tenth of a second or five times are spent; the median counts. The
+ * plan promises an upper bound, so the texts are as long as they may be: attention costs most there. Sizes that take
+ * longer than any run will are not tried; the curve goes on by its last slope. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +9,8 @@
 #include "base/log.h"
 #include "serve/server_internal.h"
 
-enum { MAX_RUNS = 5, CONTEXT = 64, TYPICAL_TEXT = 16, TYPICAL_PROMPT = 48, TYPICAL_REPLY = 32 };
+enum { MAX_RUNS = 5, MAX_CONTEXT = 256 }; /* tokens before a decoder row */
+enum { TYPICAL_TEXT = 16, TYPICAL_PROMPT = 48, TYPICAL_REPLY = 32 };
 #define ENOUGH_NS INT64_C(100000000)
 
 typedef struct bench {
@@ -44,11 +47,10 @@ static kf_status time_it(bench *b, kf_status (*run)(bench *b), int64_t *ns) {
     return KF_OK;
 }
 
-/* A pass of b->size tokens in texts of at most TYPICAL_TEXT, or as few as the pass may hold. */
+/* A pass of b->size tokens in as few texts as they fit in. */
 static kf_status run_encoder(bench *b) {
     const kf_models *m = &b->s->models;
-    size_t n_seqs = (b->size + TYPICAL_TEXT - 1) / TYPICAL_TEXT;
-    if (n_seqs > m->encode_max_seqs) n_seqs = m->encode_max_seqs;
+    size_t n_seqs = (b->size + m->encoder_max_seqlen - 1) / m->encoder_max_seqlen;
     for (size_t i = 0; i <= n_seqs; i++)
         b->cu_seqlens[i] = (int32_t)(b->size * i / n_seqs);
     kf_bert_pass *p = m->pass[0];
@@ -75,21 +77,21 @@ static kf_decoder_seq part(const bench *b, size_t slot, size_t n_computed, size_
     };
 }
 
-/* Prompts of b->size tokens in all: typical ones, and what is left over in the last slot. */
+/* Prompts of b->size tokens in all, in as few slots as they fit in. */
 static kf_status run_prefill(bench *b) {
     const kf_models *m = &b->s->models;
-    size_t left = b->size, n = 0, typical = min_size(TYPICAL_PROMPT, m->decoder_max_seqlen);
-    for (; left && n < b->s->limits.max_running; n++) {
-        size_t most = n + 1 == b->s->limits.max_running ? m->decoder_max_seqlen : typical;
-        size_t n_tokens = min_size(left, most);
-        KF_TRY(kf_kv_cache_reserve(m->kv, n, n_tokens));
+    size_t n = 0;
+    kf_status status = KF_OK;
+    for (size_t left = b->size; left && status == KF_OK; n++) {
+        size_t n_tokens = min_size(left, m->decoder_max_seqlen);
+        status = kf_kv_cache_reserve(m->kv, n, n_tokens);
         b->seqs[n] = part(b, n, 0, n_tokens, false);
         left -= n_tokens;
     }
-    kf_status s = run_step(b, n);
+    KF_STEP(status, run_step(b, n));
     for (size_t i = 0; i < n; i++)
         kf_kv_cache_release(m->kv, i);
-    return s;
+    return status;
 }
 
 /* A row for each of b->size sequences. */
@@ -99,14 +101,15 @@ static kf_status run_decode(bench *b) {
     return run_step(b, b->size);
 }
 
-/* Times run at the sizes first, 2 first, 4 first, … and most. */
-static kf_status curve(bench *b, kf_status (*run)(bench *b), size_t first, size_t most, kf_cost_curve *out) {
+/* Times run at the sizes first, 2 first, 4 first, … and most, as long as they take at most `enough` ns. */
+static kf_status curve(bench *b, kf_status (*run)(bench *b), size_t first, size_t most, int64_t enough,
+                       kf_cost_curve *out) {
     for (size_t size = min_size(first, most);; size = min_size(size * 2, most)) {
         int64_t ns = 0;
         b->size = size;
         KF_TRY(time_it(b, run, &ns));
         kf_cost_add(out, size, ns);
-        if (size == most) return KF_OK;
+        if (size == most || ns > enough) return KF_OK;
     }
 }
 
@@ -124,14 +127,13 @@ static kf_status measure_decoder(bench *b) {
     kf_server *s = b->s;
     const kf_plan_limits *l = &s->limits;
     size_t max_seqlen = s->models.decoder_max_seqlen, cache = l->n_blocks * l->block_size;
-    size_t most =
-        min_size(l->step_max_tokens, (l->max_running - 1) * min_size(TYPICAL_PROMPT, max_seqlen) + max_seqlen);
-    KF_TRY(curve(b, run_prefill, 1, min_size(most, cache / 2), &s->cost.prefill));
+    size_t most = min_size(l->step_max_tokens, min_size(l->max_running * max_seqlen, cache));
+    KF_TRY(curve(b, run_prefill, 1, most, l->max_gap_ns, &s->cost.prefill));
 
-    b->context = min_size(CONTEXT, max_seqlen / 2);
+    b->context = min_size(MAX_CONTEXT, max_seqlen / 2);
     size_t n = min_size(l->max_running, l->n_blocks / (b->context / l->block_size + 1));
     kf_status status = lay_contexts(b, n);
-    KF_STEP(status, curve(b, run_decode, 1, n, &s->cost.decode));
+    KF_STEP(status, curve(b, run_decode, 1, n, l->max_gap_ns, &s->cost.decode));
     for (size_t i = 0; i < n; i++)
         kf_kv_cache_release(s->models.kv, i);
     return status;
@@ -140,8 +142,9 @@ static kf_status measure_decoder(bench *b) {
 static kf_status measure_encoder(bench *b) {
     kf_server *s = b->s;
     kf_cost_curve pass = {0};
-    KF_TRY(curve(b, run_encoder, 8, s->models.encode_max_tokens, &pass));
     int64_t n_layers = (int64_t)s->limits.n_layers;
+    int64_t enough = s->limits.max_gap_ns / 4 * n_layers; /* a layer is never given more than a quarter of a run */
+    KF_TRY(curve(b, run_encoder, 8, s->models.encode_max_tokens, enough, &pass));
     for (size_t i = 0; i < pass.n; i++)
         kf_cost_add(&s->cost.layer, (size_t)pass.size[i], (pass.ns[i] + n_layers - 1) / n_layers);
     return KF_OK;

@@ -41,13 +41,27 @@ static void list_remove(kf_plan *p, kf_plan_list *l, int32_t idx) {
 
 /* ---- jobs come and go ---- */
 
+/* When a request counts as come: after what its tenant has in hand, in the order of arrival. */
+static int64_t fair_ns(kf_plan_tenant *t, const kf_plan_job *job, int64_t job_ns) {
+    size_t n_before = 0;
+    for (unsigned lane = 0; lane <= job->lane; lane++)
+        n_before += t->n[lane];
+    int64_t ns = job->arrived_ns + (int64_t)n_before * job_ns;
+    if (t->n[job->lane]++ && ns < t->last_ns[job->lane]) ns = t->last_ns[job->lane];
+    t->last_ns[job->lane] = ns;
+    return ns;
+}
+
 void kf_plan_add(kf_plan *p, uint32_t job_idx, const kf_plan_job *job) {
-    KF_ASSERT(p->seqs[job_idx].stage == KF_PLAN_FREE);
+    KF_ASSERT(p->seqs[job_idx].stage == KF_PLAN_FREE && job->lane < KF_PLAN_LANES);
+    unsigned tenant = job->tenant % KF_PLAN_TENANTS;
+    int64_t ns = fair_ns(&p->tenants[tenant], job, p->limits.job_ns);
     p->seqs[job_idx] = (kf_plan_seq){
         .stage = KF_PLAN_WAIT_ENCODE,
-        .arrived_ns = job->arrived_ns,
+        .lane = job->lane,
+        .tenant = tenant,
         .deadline_ns = job->deadline_ns,
-        .key_ns = job->arrived_ns + (int64_t)job->lane * KF_LANE_AGE_NS,
+        .key_ns = ns + (int64_t)job->lane * KF_LANE_AGE_NS,
         .n_encode = job->n_encode,
         .slot = -1,
     };
@@ -85,6 +99,7 @@ static int32_t stop_running(kf_plan *p, uint32_t job_idx) {
 int32_t kf_plan_remove(kf_plan *p, uint32_t job_idx) {
     kf_plan_seq *q = &p->seqs[job_idx];
     int32_t slot = -1;
+    if (q->stage != KF_PLAN_FREE) p->tenants[q->tenant].n[q->lane]--;
     switch (q->stage) {
     case KF_PLAN_WAIT_ENCODE: list_remove(p, &p->wait_encode, (int32_t)job_idx); break;
     case KF_PLAN_WAIT_DECODE: list_remove(p, &p->wait_decode, (int32_t)job_idx); break;
@@ -271,7 +286,6 @@ static void plan_encoder(kf_plan *p, kf_run *run, int64_t budget_ns) {
         n_layers = budget_ns > layer_ns ? (size_t)(budget_ns / layer_ns) : 1;
     run->layer_from = p->pass_layer;
     run->layer_to = p->pass_layer += n_layers;
-    run->n_encode_tokens = p->pass_tokens;
     run->cost_ns += layer_ns * (int64_t)n_layers;
     if (p->pass_layer < p->limits.n_layers) return;
     run->encode_finish = true;
@@ -281,7 +295,7 @@ static void plan_encoder(kf_plan *p, kf_run *run, int64_t budget_ns) {
 bool kf_plan_next(kf_plan *p, int64_t now_ns, kf_run *run) {
     run->encode_begin = run->encode_finish = false;
     run->layer_from = run->layer_to = 0;
-    run->n_encode = run->n_encode_tokens = 0;
+    run->n_encode = 0;
     run->n_rows = run->n_decode_rows = run->n_prefill_tokens = 0;
     run->n_set_back = run->n_expired = 0;
     run->cost_ns = 0;

@@ -18,6 +18,8 @@
  *  - No block free: the newest sequence is set back (recomputed later), and nobody is admitted in that run.
  *  - Lanes: a request counts as if it had come KF_LANE_AGE_NS later for each lane below high: high goes first, and
  *    nothing waits for ever.
+ *  - Tenants: it counts as if it had come later by the time that its own tenant's requests in hand, of its lane and
+ *    those above, take. So who sends a thousand at once waits for a thousand, and the next tenant's one does not.
  */
 #ifndef KF_SERVE_PLAN_H
 #define KF_SERVE_PLAN_H
@@ -29,7 +31,11 @@
 #include "base/status.h"
 #include "serve/cost.h"
 
-enum { KF_PLAN_MIN_CHUNK = 16 }; /* tokens: a prompt is not cut finer while others are decoding */
+enum {
+    KF_PLAN_MIN_CHUNK = 16, /* tokens: a prompt is not cut finer while others are decoding */
+    KF_PLAN_LANES = 3,      /* 0 high, 1 normal, 2 low */
+    KF_PLAN_TENANTS = 64    /* told apart; more share places */
+};
 #define KF_LANE_AGE_NS INT64_C(2000000000)
 
 typedef struct kf_plan_limits {
@@ -42,10 +48,12 @@ typedef struct kf_plan_limits {
     size_t n_blocks;        /* of the KV cache; at least one full sequence's */
     size_t block_size;      /* tokens */
     int64_t max_gap_ns;
+    int64_t job_ns; /* device time that a request takes of a full worker */
 } kf_plan_limits;
 
 typedef struct kf_plan_job {
-    unsigned lane; /* 0 high, 1 normal, 2 low */
+    unsigned lane;
+    uint32_t tenant; /* a hash of its name */
     int64_t arrived_ns;
     int64_t deadline_ns; /* 0: none */
     size_t n_encode;     /* tokens of the text, special ones counted */
@@ -61,8 +69,9 @@ typedef enum kf_plan_stage {
 
 typedef struct kf_plan_seq {
     kf_plan_stage stage;
-    int64_t arrived_ns, deadline_ns;
-    int64_t key_ns; /* arrival, aged by lane: what waiting is ordered by */
+    unsigned lane, tenant; /* index of the tenant's place */
+    int64_t deadline_ns;
+    int64_t key_ns; /* arrival, put off by lane and tenant: what waiting is ordered by */
     size_t n_encode;
     size_t n_prompt, n_max; /* tokens; prompt, and prompt with the longest reply */
     size_t n_total;         /* prompt and the tokens drawn by planned runs */
@@ -95,7 +104,6 @@ typedef struct kf_run {
     size_t layer_from, layer_to;
     uint32_t *encode; /* [encode_max_seqs] job_idx */
     size_t n_encode;
-    size_t n_encode_tokens; /* of the pass */
 
     kf_plan_row *rows; /* [max_running] the decoder's step */
     size_t n_rows;
@@ -112,11 +120,17 @@ typedef struct kf_run {
     int64_t cost_ns; /* expected, by the measured cost */
 } kf_run;
 
+typedef struct kf_plan_tenant {
+    size_t n[KF_PLAN_LANES];        /* in hand */
+    int64_t last_ns[KF_PLAN_LANES]; /* when its latest request counts as come: the next is not before it */
+} kf_plan_tenant;
+
 typedef struct kf_plan {
     kf_plan_limits limits;
     kf_cost cost;
     kf_plan_seq *seqs; /* [n_jobs] by job_idx */
     kf_plan_list wait_encode, wait_decode;
+    kf_plan_tenant tenants[KF_PLAN_TENANTS];
     uint32_t *running; /* [max_running] job_idx, in order of admission: the last is the newest */
     size_t n_running;
     int32_t *free_slots; /* [max_running] a stack */

@@ -282,9 +282,9 @@ static kf_status start(kf_server *s) {
                           &s->models));
     set_limits(s);
     KF_TRY(kf_measure(s));
+    int64_t ns_per_job = s->limits.job_ns = kf_measured_ns_per_job(s);
     KF_TRY(kf_loop_new(s, &s->loop));
     if (getrandom(&s->seed, sizeof s->seed, 0) != sizeof s->seed) s->seed = (uint64_t)kf_clock_wall_ns();
-    int64_t ns_per_job = kf_measured_ns_per_job(s);
     atomic_store(&s->gauges.ns_per_job, ns_per_job);
     atomic_store(&s->gauges.device_moved_ns, kf_clock_now_ns());
     log_ledger(s, ns_per_job);

@@ -18,7 +18,7 @@ enum { N_SEEDS = 300, N_REQUESTS = 400, MAX_JOBS = 64 };
 
 typedef struct request {
     int64_t arrives_ns, deadline_ns;
-    unsigned lane;
+    unsigned lane, tenant;
     size_t n_encode, n_prompt, max_new, ends_after; /* tokens; understood only where n_prompt is 0 */
     int n_ends;
 } request;
@@ -87,6 +87,7 @@ static void draw_requests(world *w) {
         *r = (request){
             .arrives_ns = t,
             .lane = (unsigned)draw(w, 3),
+            .tenant = (unsigned)draw(w, 3),
             .n_encode = 3 + draw(w, 40),
             .n_prompt = draw(w, 5) ? 4 + draw(w, 120) : 0,
             .max_new = 1 + draw(w, 60),
@@ -110,6 +111,7 @@ static void build(world *w, uint64_t seed) {
         .n_blocks = w->few_blocks ? 12 + draw(w, 12) : 12 * max_running,
         .block_size = 16,
         .max_gap_ns = 20000000,
+        .job_ns = (int64_t)draw(w, 30000000),
     };
     kf_cost cost = draw_cost(w);
     assert_int_equal(kf_plan_init(&w->plan, &l, &cost), KF_OK);
@@ -138,7 +140,7 @@ static void arrive(world *w) {
         w->request_of[idx] = (int)w->n_arrived++;
         w->n_drawn[idx] = 0;
         w->token_ns[idx] = 0;
-        kf_plan_add(&w->plan, idx, &(kf_plan_job){r->lane, r->arrives_ns, r->deadline_ns, r->n_encode});
+        kf_plan_add(&w->plan, idx, &(kf_plan_job){r->lane, r->tenant, r->arrives_ns, r->deadline_ns, r->n_encode});
     }
 }
 

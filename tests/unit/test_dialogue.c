@@ -82,6 +82,32 @@ static void asks_back_once(void **state) {
     assert_string_equal(d.handoff.reason, "low_confidence");
 }
 
+/* The question names what the customer named: 黑色的保温杯, not 42码 further away. */
+static void asks_about_the_thing(void **state) {
+    (void)state;
+    kf_dialogue d;
+    kf_understanding u = understood("stock", 0.2f, "exchange", 0.18f);
+    kf_entity e[] = {{.type = "attribute", .text = str("大"), .start = 0, .end = 1},
+                     {.type = "brand", .text = str("乐扣"), .start = 4, .end = 6},
+                     {.type = "attribute", .text = str("黑色"), .start = 6, .end = 8},
+                     {.type = "product", .text = str("保温杯"), .start = 9, .end = 12}};
+    u.entities = e;
+    u.n_entities = 4;
+    assert_int_equal(hear(&d, "大的还是乐扣黑色的保温杯", NULL, 0, &u), KF_DO_FINISH);
+    assert_string_equal(d.reply.s, "关于乐扣黑色的保温杯，您是想问有没有货，还是想换货呢？");
+    char asked[128];
+    snprintf(asked, sizeof asked, "%s", d.reply.s);
+    kf_turn history[] = {{KF_ROLE_USER, str("保温杯")}, {KF_ROLE_ASSISTANT, str(asked)}};
+    assert_int_equal(hear(&d, "大的还是乐扣黑色的保温杯", history, 2, &u), KF_DO_GENERATE);
+    u.entities = e + 2;
+    u.n_entities = 1;
+    hear(&d, "要不要换黑色", NULL, 0, &u);
+    assert_string_equal(d.reply.s, "关于黑色，您是想问有没有货，还是想换货呢？");
+    u.entities = e;
+    hear(&d, "大的", NULL, 0, &u);
+    assert_string_equal(d.reply.s, "您是想问有没有货，还是想换货呢？");
+}
+
 /* An intent without a title cannot be asked about: the decoder writes. */
 static void does_not_ask_about_everything(void **state) {
     (void)state;
@@ -220,6 +246,7 @@ static void files(void **state) {
                                       "{\"ask_back_below\": 2}",
                                       "{\"ask_back\": \"您是想{second}还是{first}\"}",
                                       "{\"ask_back\": 3}",
+                                      "{\"ask_back_about\": \"x\"}",
                                       "{\"bot_names\": [3]}",
                                       "{\"intents\": {\"x\": {\"handoff\": \"whim\"}}}",
                                       "{\"intents\": {\"x\": {\"title\": 1}}}"};
@@ -244,6 +271,7 @@ int main(void) {
         cmocka_unit_test(answers),
         cmocka_unit_test(understanding_alone),
         cmocka_unit_test(asks_back_once),
+        cmocka_unit_test(asks_about_the_thing),
         cmocka_unit_test(does_not_ask_about_everything),
         cmocka_unit_test(calls_a_person),
         cmocka_unit_test(leaves_it_to_the_colleague),

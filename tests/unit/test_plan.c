@@ -96,10 +96,10 @@ static void lanes(void **state) {
     rig r;
     begin(&r, limits());
     add(&r, 0, 2, 100);
-    add(&r, 1, 1, 200);
-    add(&r, 2, 0, 400);
-    add(&r, 3, 0, 300);
     add(&r, 4, 1, 100);
+    add(&r, 1, 1, 200);
+    add(&r, 3, 0, 300);
+    add(&r, 2, 0, 400);
     assert_true(next(&r));
     assert_int_equal(r.run.n_encode, 4);
     assert_int_equal(r.run.encode[0], 3);
@@ -120,6 +120,30 @@ static void ageing(void **state) {
     add(&r, 1, 0, 2 * KF_LANE_AGE_NS + 2);
     assert_true(next(&r));
     assert_int_equal(r.run.encode[0], 0);
+    end(&r);
+}
+
+/* Tenant 7 has sent eight, then tenant 8 sends one, and 7 one more in the high lane: 8 goes after the one of 7 that was
+ * first, and the high one before all. */
+static void tenants(void **state) {
+    (void)state;
+    rig r;
+    kf_plan_limits l = limits();
+    l.encode_max_seqs = 1;
+    l.job_ns = 10 * MS;
+    begin(&r, l);
+    for (uint32_t i = 0; i < 8; i++)
+        kf_plan_add(&r.plan, i, &(kf_plan_job){.lane = 1, .tenant = 7, .arrived_ns = 100, .n_encode = 10});
+    kf_plan_add(&r.plan, 8, &(kf_plan_job){.lane = 1, .tenant = 8, .arrived_ns = 200, .n_encode = 10});
+    kf_plan_add(&r.plan, 9, &(kf_plan_job){.lane = 0, .tenant = 7, .arrived_ns = 300, .n_encode = 10});
+    static const uint32_t want[] = {9, 0, 8, 1, 2, 3, 4, 5, 6, 7};
+    for (size_t i = 0; i < 10; i++) {
+        assert_true(next(&r));
+        assert_int_equal(r.run.encode[0], want[i]);
+        kf_plan_remove(&r.plan, want[i]);
+    }
+    for (unsigned lane = 0; lane < KF_PLAN_LANES; lane++)
+        assert_int_equal(r.plan.tenants[7].n[lane] + r.plan.tenants[8].n[lane], 0);
     end(&r);
 }
 
@@ -263,6 +287,7 @@ int main(void) {
         cmocka_unit_test(curves),
         cmocka_unit_test(lanes),
         cmocka_unit_test(ageing),
+        cmocka_unit_test(tenants),
         cmocka_unit_test(deadlines),
         cmocka_unit_test(a_prompt_is_cut),
         cmocka_unit_test(admission_keeps_room),
