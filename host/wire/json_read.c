@@ -338,6 +338,7 @@ static kf_status read_map(const reader *r, const place *p, const json_t *j, cons
 static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescriptor *type, const char *name) {
     size_t n = strlen(name);
     for (unsigned i = 0; i < type->n_fields; i++) {
+        if (name[0] != type->fields[i].name[0]) continue; /* both spellings start alike */
         char camel[KF_WIRE_JSON_NAME_BYTES];
         size_t n_camel = kf_wire_json_name(type->fields[i].name, camel, sizeof camel);
         if (n == n_camel && memcmp(name, camel, n) == 0) return &type->fields[i];

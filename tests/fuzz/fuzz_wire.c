@@ -1,6 +1,7 @@
 /* Aim: no bytes crash the wire's readers, and what passes them is what their headers promise.
- * Method: libFuzzer. Every input is decoded as a request (by its first byte and as JSON, strict and lenient), and read
- * as a Request and a Response of protobuf and JSON; what was read is written as JSON, which must read back the same. */
+ * Method: libFuzzer. Every input is decoded as a request (by its first byte and as JSON, strict and lenient, in an
+ * arena with room and in one that may be too small), and read as a Request and a Response of protobuf and JSON; what
+ * was read is written as JSON, which must read back the same. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,7 +71,14 @@ static void decode(const kf_wire_in *in, kf_arena *arena) {
     MUST(s == KF_ERR_INVALID || s == KF_ERR_TOO_LARGE || s == KF_ERR_UNSUPPORTED);
     MUST(*text && kf_utf8_valid(text, strlen(text), &bad_at));
     must_be_text(r.id, 128);
-    MUST(r.id.n > 0 && !r.text.n && arena->bytes_used <= 256); /* what was read is given back */
+    MUST(!r.text.n && arena->bytes_used <= 256); /* what was read is given back */
+    MUST(r.id.n > 0 || arena->bytes_cap < 128);
+}
+
+/* Decodes by the first byte, and as JSON. */
+static void decode_both(const uint8_t *data, size_t n, kf_arena *arena) {
+    decode(&(kf_wire_in){.bytes = data, .n_bytes = n}, arena);
+    decode(&(kf_wire_in){.bytes = data, .n_bytes = n, .content_type = "application/json", .lenient = true}, arena);
 }
 
 /* The message as JSON, read again and written again, is the same JSON. */
@@ -92,9 +100,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
                                                               &kefu__v1__response__descriptor};
     static kf_arena arena;
     if (!arena.base) MUST(kf_arena_init(&arena, ARENA_BYTES) == KF_OK);
+    decode_both(data, n, &arena);
 
-    decode(&(kf_wire_in){.bytes = data, .n_bytes = n}, &arena);
-    decode(&(kf_wire_in){.bytes = data, .n_bytes = n, .content_type = "application/json", .lenient = true}, &arena);
+    kf_arena small; /* of its own, so that AddressSanitizer watches its end */
+    MUST(kf_arena_init(&small, n ? n * (data[n / 2] % 16) / 2 : 0) == KF_OK);
+    decode_both(data, n, &small);
+    kf_arena_free(&small);
+
     for (size_t i = 0; i < 2; i++) {
         ProtobufCMessage *m;
         json_t *root;
