@@ -216,21 +216,26 @@ kf_status kf_bpe_encode(const kf_bpe *b, const char *word, size_t n, kf_bpe_emit
 
 /* ---- GPT-2's alphabet of bytes: what is printable in Latin-1 is itself, the rest follows U+0100 in order ---- */
 
-static bool is_itself(unsigned byte) {
-    return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
-}
-
 uint32_t kf_byte_level_char(unsigned char byte) {
-    uint32_t n_before = 0;
-    if (is_itself(byte)) return byte;
-    for (unsigned i = 0; i < byte; i++)
-        n_before += !is_itself(i);
-    return 0x100 + n_before;
+    if (byte <= 0x20) return 0x100u + byte;
+    if (byte >= 0x7F && byte <= 0xA0) return 0x121u + (byte - 0x7Fu);
+    return byte == 0xAD ? 0x143 : byte;
 }
 
 int kf_byte_level_byte(uint32_t cp) {
-    if (cp < 0x100) return is_itself(cp) ? (int)cp : -1;
-    for (unsigned i = 0, n = 0x100; cp < 0x144 && i < 0x100; i++)
-        if (!is_itself(i) && n++ == cp) return (int)i;
-    return -1;
+    if (cp >= 0x100 && cp <= 0x120) return (int)(cp - 0x100);
+    if (cp >= 0x121 && cp <= 0x142) return (int)(cp - 0x121 + 0x7F);
+    if (cp == 0x143) return 0xAD;
+    bool itself = (cp > 0x20 && cp < 0x7F) || (cp > 0xA0 && cp <= 0xFF && cp != 0xAD);
+    return itself ? (int)cp : -1;
+}
+
+size_t kf_byte_level_bytes(const char *piece, size_t n, char *out) {
+    size_t n_out = 0;
+    for (size_t at = 0; at < n;) {
+        int byte = kf_byte_level_byte(kf_utf8_next(piece, &at));
+        if (byte < 0) return 0;
+        out[n_out++] = (char)byte;
+    }
+    return n_out;
 }

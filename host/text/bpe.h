@@ -45,11 +45,14 @@ void kf_bpe_add_merge(kf_bpe *b, int32_t left, int32_t right, int32_t rank, int3
 kf_status kf_bpe_add_whole(kf_bpe *b, const char *word, size_t n, int32_t id, bool always);
 
 /* Cuts a word. Allocates only for one longer than KF_BPE_STACK_BYTES. KF_ERR_NO_MEMORY. */
-enum { KF_BPE_STACK_BYTES = 1024 };
+enum { KF_BPE_STACK_BYTES = 4096 };
 kf_status kf_bpe_encode(const kf_bpe *b, const char *word, size_t n, kf_bpe_emit emit, void *user);
 
 /* The printable character of a byte, and back; -1 for a character that stands for no byte. */
 uint32_t kf_byte_level_char(unsigned char byte);
 int kf_byte_level_byte(uint32_t cp);
+
+/* The bytes that a piece spells, in out [n]; 0 where one of its characters stands for no byte. */
+size_t kf_byte_level_bytes(const char *piece, size_t n, char *out);
 
 #endif

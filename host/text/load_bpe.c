@@ -92,23 +92,20 @@ static kf_status load_symbols(kf_tokenizer *t, const json_t *model, bool byte_le
 
 /* ---- what pieces stand for ---- */
 
-static bool is_text(const json_t *object, const char *key, const char *wanted) {
-    return strcmp(kf_json_text(object, key, ""), wanted) == 0;
-}
-
 /* One decoder; *byte_level and *strips are set by those that say so. */
 static kf_status load_decoder_step(const json_t *d, bool *byte_level, bool *strips) {
     const json_t *start = json_object_get(d, "start");
     bool known = kf_json_is(d, "ByteFallback") || kf_json_is(d, "Fuse");
     if (kf_json_is(d, "ByteLevel")) known = *byte_level = true;
     if (kf_json_is(d, "Replace"))
-        known = is_text(d, "content", " ") && is_text(json_object_get(d, "pattern"), "String", "\xE2\x96\x81");
+        known = kf_json_text_is(d, "content", " ") &&
+                kf_json_text_is(json_object_get(d, "pattern"), "String", KF_METASPACE);
     if (kf_json_is(d, "Strip"))
-        known = *strips = is_text(d, "content", " ") && json_integer_value(start) == 1 &&
+        known = *strips = kf_json_text_is(d, "content", " ") && json_integer_value(start) == 1 &&
                           json_integer_value(json_object_get(d, "stop")) == 0;
     if (kf_json_is(d, "Metaspace")) {
-        *strips = !is_text(d, "prepend_scheme", "never") && kf_json_flag(d, "add_prefix_space", true);
-        known = is_text(d, "replacement", "\xE2\x96\x81");
+        *strips = !kf_json_text_is(d, "prepend_scheme", "never") && kf_json_flag(d, "add_prefix_space", true);
+        known = kf_json_text_is(d, "replacement", KF_METASPACE);
     }
     if (known) return KF_OK;
     return KF_FAIL(KF_ERR_UNSUPPORTED, "tokenizer.json: decoder %.40s, as it is set, is not known for BPE",
@@ -135,12 +132,10 @@ static kf_status load_whole_words(kf_tokenizer *t, json_t *vocab, bool ignore_me
     json_object_foreach(vocab, piece, id) {
         int32_t i = (int32_t)json_integer_value(id);
         size_t n = strlen(piece);
-        if (t->pipeline.bpe.chars)
-            memcpy(word, piece, n);
-        else
-            n = kf_pipeline_text(&t->pipeline, piece, n, word);
-        if (n && !kf_tokenizer_is_special(t, i))
-            KF_STEP(s, kf_bpe_add_whole(&t->pipeline.bpe, word, n, i, ignore_merges));
+        if (kf_tokenizer_is_special(t, i)) continue;
+        if (!t->pipeline.bpe.chars) n = kf_byte_level_bytes(piece, n, word);
+        if (n)
+            KF_STEP(s, kf_bpe_add_whole(&t->pipeline.bpe, t->pipeline.bpe.chars ? piece : word, n, i, ignore_merges));
     }
     free(word);
     return s;

@@ -26,6 +26,10 @@ const char *kf_json_text(const json_t *object, const char *key, const char *othe
     return text ? text : otherwise;
 }
 
+bool kf_json_text_is(const json_t *object, const char *key, const char *wanted) {
+    return strcmp(kf_json_text(object, key, ""), wanted) == 0;
+}
+
 /* ---- the vocabulary and the added tokens ---- */
 
 static kf_status load_pieces(kf_tokenizer *t, json_t *vocab) {
@@ -92,8 +96,9 @@ static kf_status load_added(kf_tokenizer *t, const json_t *tokens) {
 
 /* ---- what goes round a text ---- */
 
-static kf_status add_to_template(kf_tokenizer *t, bool after, int64_t id) {
+static kf_status add_to_template(kf_tokenizer *t, bool after, const json_t *number) {
     size_t *n = after ? &t->n_after : &t->n_before;
+    json_int_t id = json_is_integer(number) ? json_integer_value(number) : -1;
     if (!kf_vocab_piece(&t->vocab, id, NULL))
         return KF_FAIL(KF_ERR_CORRUPT, "tokenizer.json: post_processor adds id %lld, which has no piece",
                        (long long)id);
@@ -121,8 +126,9 @@ static kf_status load_template(kf_tokenizer *t, const json_t *processor) {
         if (json_array_size(ids) == 0)
             return KF_FAIL(KF_ERR_CORRUPT, "tokenizer.json: post_processor: %.40s is not in special_tokens", name);
         for (size_t k = 0; k < json_array_size(ids); k++)
-            KF_TRY(add_to_template(t, after, json_integer_value(json_array_get(ids, k))));
+            KF_TRY(add_to_template(t, after, json_array_get(ids, k)));
     }
+    if (!after) return KF_FAIL(KF_ERR_UNSUPPORTED, "tokenizer.json: post_processor: a template without the text");
     return KF_OK;
 }
 
@@ -136,8 +142,8 @@ static kf_status load_post_processor(kf_tokenizer *t, const json_t *p) {
         if (!roberta) return KF_OK;
     }
     if (bert || roberta) { /* "cls": ["[CLS]", 101] */
-        KF_TRY(add_to_template(t, false, json_integer_value(json_array_get(json_object_get(p, "cls"), 1))));
-        return add_to_template(t, true, json_integer_value(json_array_get(json_object_get(p, "sep"), 1)));
+        KF_TRY(add_to_template(t, false, json_array_get(json_object_get(p, "cls"), 1)));
+        return add_to_template(t, true, json_array_get(json_object_get(p, "sep"), 1));
     }
     if (!kf_json_is(p, "Sequence"))
         return KF_FAIL(KF_ERR_UNSUPPORTED, "tokenizer.json: post_processor %.40s is not known", kf_json_type(p));

@@ -1,4 +1,4 @@
-/* The normalizer and pre_tokenizer of a byte-level tokenizer.json. */
+/* The normalizer and pre_tokenizer of a BPE model's tokenizer.json. */
 #include <string.h>
 
 #include <utf8proc.h>
@@ -8,18 +8,14 @@
 
 #define PRE "tokenizer.json: pre_tokenizer"
 
-#define SPACE "\xE2\x96\x81" /* U+2581, SentencePiece's space */
-
-static bool is_text(const json_t *object, const char *key, const char *wanted) {
-    return strcmp(kf_json_text(object, key, ""), wanted) == 0;
-}
-
 /* NFC, or SentencePiece's Prepend and Replace of spaces. */
 static kf_status load_normalizer_step(kf_pipeline *p, const json_t *n) {
-    bool replaces = is_text(json_object_get(n, "pattern"), "String", " ") && is_text(n, "content", SPACE);
+    bool replaces =
+        kf_json_text_is(json_object_get(n, "pattern"), "String", " ") && kf_json_text_is(n, "content", KF_METASPACE);
     if (kf_json_is(n, "NFC") && !p->metaspace) {
         p->nfc = true;
-    } else if (kf_json_is(n, "Prepend") && is_text(n, "prepend", SPACE)) {
+    } else if (kf_json_is(n, "Prepend") && p->prefix == KF_PREFIX_NEVER &&
+               kf_json_text_is(n, "prepend", KF_METASPACE)) {
         p->prefix = KF_PREFIX_ALWAYS;
     } else if (kf_json_is(n, "Replace") && replaces && p->bpe.chars && !p->nfc) {
         p->metaspace = true;
@@ -33,7 +29,7 @@ static kf_status load_normalizer_step(kf_pipeline *p, const json_t *n) {
 kf_status kf_tokenizer_load_normalizer(kf_pipeline *p, const json_t *normalizer) {
     const json_t *parts = json_object_get(normalizer, "normalizers");
     if (kf_json_is(normalizer, "null")) return KF_OK;
-    if (!kf_json_is(normalizer, "Sequence")) return load_normalizer_step(p, normalizer);
+    if (!kf_json_is(normalizer, "Sequence")) KF_TRY(load_normalizer_step(p, normalizer));
     for (size_t i = 0; i < json_array_size(parts); i++)
         KF_TRY(load_normalizer_step(p, json_array_get(parts, i)));
     if (p->prefix == KF_PREFIX_ALWAYS && !p->metaspace)
@@ -89,14 +85,14 @@ static kf_status load_metaspace(kf_pipeline *p, const json_t *part) {
     const char *otherwise = kf_json_flag(part, "add_prefix_space", true) ? "always" : "never";
     const char *scheme = kf_json_text(part, "prepend_scheme", otherwise);
     bool known = strcmp(scheme, "always") == 0 || strcmp(scheme, "first") == 0 || strcmp(scheme, "never") == 0;
-    if (!known || !is_text(part, "replacement", SPACE) || !p->bpe.chars || p->nfc)
+    if (!known || !kf_json_text_is(part, "replacement", KF_METASPACE) || !p->bpe.chars || p->nfc)
         return KF_FAIL(KF_ERR_UNSUPPORTED, PRE ": Metaspace, as it is set, is not known for this BPE");
     p->metaspace = true;
     p->prefix_once = strcmp(scheme, "first") == 0;
     KF_TRY(load_prefix(p, part, strcmp(scheme, "never") == 0 ? KF_PREFIX_NEVER : KF_PREFIX_UNLESS_THERE));
     if (!kf_json_flag(part, "split", true)) return KF_OK;
-    return kf_splitter_add_pattern(&p->splitter, PRE ": Metaspace", SPACE, strlen(SPACE), true, KF_SPLIT_WITH_NEXT,
-                                   false);
+    return kf_splitter_add_pattern(&p->splitter, PRE ": Metaspace", KF_METASPACE, strlen(KF_METASPACE), true,
+                                   KF_SPLIT_WITH_NEXT, false);
 }
 
 /* One step that is not ByteLevel and not a Sequence. */

@@ -2,7 +2,7 @@
  * a token that holds part of a character the whole character. */
 #include "text/pipeline.h"
 
-#include <stdio.h>
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,8 +10,6 @@
 #include "text/encoding.h"
 #include "text/nfc.h"
 #include "text/utf8.h"
-
-#define SPACE "\xE2\x96\x81" /* U+2581 */
 
 /* A stretch of text between two added tokens. */
 typedef struct stretch {
@@ -87,14 +85,14 @@ static bool wants_prefix(const stretch *s, const char *text, size_t n) {
     const kf_pipeline *p = s->p;
     if (n == 0 || p->prefix == KF_PREFIX_NEVER || (p->prefix_once && s->base > 0)) return false;
     if (p->prefix == KF_PREFIX_ALWAYS) return true;
-    bool spelled = p->metaspace && n >= strlen(SPACE) && memcmp(text, SPACE, strlen(SPACE)) == 0;
+    bool spelled = p->metaspace && n >= strlen(KF_METASPACE) && memcmp(text, KF_METASPACE, strlen(KF_METASPACE)) == 0;
     return text[0] != ' ' && !spelled;
 }
 
 /* Writes one space as the model spells it. */
 static size_t put_space(const kf_pipeline *p, char *out) {
-    size_t n = p->metaspace ? strlen(SPACE) : 1;
-    memcpy(out, p->metaspace ? SPACE : " ", n);
+    size_t n = p->metaspace ? strlen(KF_METASPACE) : 1;
+    memcpy(out, p->metaspace ? KF_METASPACE : " ", n);
     return n;
 }
 
@@ -121,7 +119,8 @@ static size_t normalise(const kf_pipeline *p, bool prefix, const char *text, siz
 }
 
 static kf_status encode_stretch(stretch *s, const char *text, size_t n) {
-    _Alignas(16) char memory[KF_NORMAL_STACK_BYTES];
+    enum { GROWTH = 3, ENTRY = sizeof(int32_t) + 1 }; /* neither form makes more than three bytes of one */
+    _Alignas(16) char memory[(GROWTH * KF_NORMAL_TEXT_BYTES + 4) * ENTRY];
     const kf_pipeline *p = s->p;
     bool prefix = wants_prefix(s, text, n);
     bool change = prefix || (p->metaspace && memchr(text, ' ', n)) || (p->nfc && kf_nfc_needed(text, n));
@@ -132,8 +131,8 @@ static kf_status encode_stretch(stretch *s, const char *text, size_t n) {
     if (n == 0) return KF_OK;
     if (!change) return kf_splitter_run(&p->splitter, text, n, cut_word, s);
 
-    size_t cap = 3 * n + 4, need = cap * (sizeof(int32_t) + 1); /* neither makes more than three bytes of one */
-    void *block = need <= sizeof memory ? memory : malloc(need);
+    size_t cap = GROWTH * n + 4; /* and the prefix */
+    void *block = n <= KF_NORMAL_TEXT_BYTES ? memory : malloc(cap * ENTRY);
     if (!block) return KF_FAIL(KF_ERR_NO_MEMORY, "tokenizer: no memory to normalise %zu bytes", n);
     int32_t *source = block;
     char *out = (char *)(source + cap);
@@ -174,36 +173,27 @@ kf_status kf_pipeline_encode(const kf_pipeline *p, const char *text, size_t n_by
 
 /* The byte that a piece such as <0xE4> stands for, -1 for another piece. */
 static int fallback_byte(const char *piece, size_t n) {
-    unsigned byte;
     if (n != 6 || memcmp(piece, "<0x", 3) != 0 || piece[5] != '>') return -1;
-    return sscanf(piece + 3, "%2X>", &byte) == 1 ? (int)byte : -1;
-}
-
-static size_t byte_level_text(const char *piece, size_t n, char *out) {
-    size_t n_out = 0;
-    for (size_t at = 0; at < n;) {
-        int byte = kf_byte_level_byte(kf_utf8_next(piece, &at));
-        if (byte < 0) { /* an added token that is spelled as it is */
-            memcpy(out, piece, n);
-            return n;
-        }
-        out[n_out++] = (char)byte;
-    }
-    return n_out;
+    if (!isxdigit((unsigned char)piece[3]) || !isxdigit((unsigned char)piece[4])) return -1;
+    return (int)strtol(piece + 3, NULL, 16);
 }
 
 size_t kf_pipeline_text(const kf_pipeline *p, const char *piece, size_t n, char *out) {
-    if (!p->bpe.chars) return byte_level_text(piece, n, out);
     int byte = p->bpe.byte_fallback ? fallback_byte(piece, n) : -1;
     if (byte >= 0) {
         out[0] = (char)byte;
         return 1;
     }
+    if (!p->bpe.chars) {
+        size_t n_bytes = kf_byte_level_bytes(piece, n, out);
+        if (n_bytes == 0) memcpy(out, piece, n); /* an added token that is spelled as it is */
+        return n_bytes ? n_bytes : n;
+    }
     size_t n_out = 0;
     for (size_t i = 0; i < n;) {
-        bool space = n - i >= strlen(SPACE) && memcmp(piece + i, SPACE, strlen(SPACE)) == 0;
+        bool space = n - i >= strlen(KF_METASPACE) && memcmp(piece + i, KF_METASPACE, strlen(KF_METASPACE)) == 0;
         out[n_out++] = space ? ' ' : piece[i];
-        i += space ? strlen(SPACE) : 1;
+        i += space ? strlen(KF_METASPACE) : 1;
     }
     return n_out;
 }

@@ -14,13 +14,15 @@ typedef struct kf_added {
     int32_t id;
 } kf_added;
 
+#define KF_METASPACE "\xE2\x96\x81" /* U+2581, SentencePiece's space */
+
 typedef enum kf_prefix { KF_PREFIX_NEVER, KF_PREFIX_UNLESS_THERE, KF_PREFIX_ALWAYS } kf_prefix;
 
 typedef struct kf_pipeline {
     kf_bpe bpe;
     kf_splitter splitter;
     bool nfc;
-    bool metaspace;        /* a space is spelled U+2581, as SentencePiece has it; never with nfc */
+    bool metaspace;        /* a space is spelled KF_METASPACE; never with nfc */
     kf_prefix prefix;      /* a space in front of the text */
     bool prefix_once;      /* not after an added token */
     bool trim_offsets;     /* spans leave spaces at their ends out … */
@@ -30,10 +32,11 @@ typedef struct kf_pipeline {
     bool starts_added[256]; /* bytes that one of them starts with */
 } kf_pipeline;
 
-/* text: valid UTF-8. Appends to e. Needs about 100 KiB of stack; allocates only for a word longer than
- * KF_BPE_STACK_BYTES, and for a text that has to be normalised and is longer than KF_NORMAL_STACK_BYTES / 15.
+/* text: valid UTF-8. Appends to e. Needs about 320 KiB of stack; allocates only for a word longer than
+ * KF_BPE_STACK_BYTES (to SentencePiece a whole text is one), and for a text of more than KF_NORMAL_TEXT_BYTES that is
+ * not in the form that the model wants.
  * KF_ERR_TOO_LARGE: a pattern of the pre-tokeniser reached its limits; KF_ERR_NO_MEMORY. */
-enum { KF_NORMAL_STACK_BYTES = 60 << 10 };
+enum { KF_NORMAL_TEXT_BYTES = 8 << 10 };
 kf_status kf_pipeline_encode(const kf_pipeline *p, const char *text, size_t n_bytes, kf_encoding *e);
 
 /* What a piece stands for in a decoded text, in out [n]: the bytes that it spells. */

@@ -121,11 +121,11 @@ kf_status kf_tokenizer_make_texts(kf_tokenizer *t) {
 kf_status kf_tokenizer_encode(const kf_tokenizer *t, const char *text, size_t n_bytes, kf_special special,
                               kf_encoding *e) {
     size_t bad_at;
+    e->n = e->n_total = 0;
     if (n_bytes > TEXT_BYTES_MAX)
         return KF_FAIL(KF_ERR_TOO_LARGE, "text of %zu bytes: a tokenizer takes at most %d", n_bytes, TEXT_BYTES_MAX);
     if (!kf_utf8_valid(text, n_bytes, &bad_at))
         return KF_FAIL(KF_ERR_INVALID, "text: byte %zu of %zu is not valid UTF-8", bad_at, n_bytes);
-    e->n = e->n_total = 0;
     kf_status s = KF_OK;
     for (size_t i = 0; special == KF_SPECIAL_ADD && i < t->n_before; i++)
         kf_encoding_add(e, t->before[i], 0, 0);
@@ -133,9 +133,13 @@ kf_status kf_tokenizer_encode(const kf_tokenizer *t, const char *text, size_t n_
         kf_wordpiece_encode(&t->wordpiece, &t->vocab, text, n_bytes, e);
     else
         s = kf_pipeline_encode(&t->pipeline, text, n_bytes, e);
+    if (s != KF_OK) {
+        e->n = e->n_total = 0;
+        return s;
+    }
     for (size_t i = 0; special == KF_SPECIAL_ADD && i < t->n_after; i++)
         kf_encoding_add(e, t->after[i], 0, 0);
-    return s;
+    return KF_OK;
 }
 
 size_t kf_tokenizer_vocab_size(const kf_tokenizer *t) {

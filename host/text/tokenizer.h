@@ -7,7 +7,10 @@
  *     KF_TRY(kf_tokenizer_encode(t, text, n_bytes, KF_SPECIAL_ADD, &e));   // [CLS] 我 想 … [SEP]
  *     kf_tokenizer_close(t);
  *
- * A tokenizer is read-only after open and may be used by any number of threads at once. Encoding allocates nothing.
+ * A tokenizer is read-only after open and may be used by any number of threads at once. WordPiece allocates nothing;
+ * BPE only for texts far longer than a message: more than 4 KiB in one word (to the SentencePiece kind a whole text is
+ * one), or more than 8 KiB that are not in the normal form that the model wants. A thread that encodes needs 320 KiB of
+ * stack.
  */
 #ifndef KF_TEXT_TOKENIZER_H
 #define KF_TEXT_TOKENIZER_H
@@ -42,7 +45,9 @@ kf_status kf_tokenizer_open(const char *dir, kf_tokenizer **out);
 void kf_tokenizer_close(kf_tokenizer *t);
 
 /* text: UTF-8, n_bytes, not NUL-terminated. KF_ERR_INVALID: not valid UTF-8 (the text says at which byte; never the
- * words). A text with more tokens than cap is not an error: n == cap, n_total says how many it has. */
+ * words). KF_ERR_TOO_LARGE: over 256 MiB, or a word that a pattern of the file gave up on; KF_ERR_NO_MEMORY.
+ * On failure e holds no token. A text with more tokens than cap is not an error: n == cap, n_total says how many it
+ * has. */
 kf_status kf_tokenizer_encode(const kf_tokenizer *t, const char *text, size_t n_bytes, kf_special special,
                               kf_encoding *e);
 

@@ -55,5 +55,6 @@ bool kf_json_is(const json_t *part, const char *type);
 /* A member of an object; null, absent and of another kind mean `otherwise`. */
 bool kf_json_flag(const json_t *object, const char *key, bool otherwise);
 const char *kf_json_text(const json_t *object, const char *key, const char *otherwise);
+bool kf_json_text_is(const json_t *object, const char *key, const char *wanted);
 
 #endif

@@ -1,7 +1,8 @@
 /* Aim: no tokenizer file and no text, whatever their bytes, make host/text read or write where it must not, or return
  * tokens that break its promises. Method: libFuzzer with AddressSanitizer and UBSan. An input is a file, a 0xFF byte
  * (which neither JSON nor UTF-8 has), and a text; a file that starts with { is tokenizer.json, any other vocab.txt.
- * Seeds: tests/fuzz/corpus/fuzz_tokenizer.
+ * The text also goes through two tokenizers that are whole, whatever became of the file. Seeds:
+ * tests/fuzz/corpus/fuzz_tokenizer. Run it from the top of the clone.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -13,7 +14,10 @@
 
 enum { CAP = 256, TEXT_MAX = 4096 };
 
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static kf_tokenizer *small[2];
 
 static void require(int holds) {
     if (!holds) abort();
@@ -55,18 +59,18 @@ static void check_encoding(const kf_tokenizer *t, const char *text, size_t n, si
 /* A stream gives what decoding at once gives, and both are UTF-8. The text's bytes are the ids. */
 static void check_decoding(const kf_tokenizer *t, const uint8_t *bytes, size_t n) {
     static int32_t ids[CAP];
-    static char whole[1 << 17], part[1 << 17];
-    size_t n_ids = n < CAP ? n : CAP, n_whole, n_part = 0;
+    static char at_once[1 << 17], part[1 << 17];
+    size_t n_ids = n < CAP ? n : CAP, n_at_once, n_part = 0;
     for (size_t i = 0; i < n_ids; i++)
         ids[i] = bytes[i] == 255 ? -1 : bytes[i] * 2;
-    if (kf_tokenizer_decode(t, ids, n_ids, true, whole, sizeof whole, &n_whole) != KF_OK) return;
+    if (kf_tokenizer_decode(t, ids, n_ids, true, at_once, sizeof at_once, &n_at_once) != KF_OK) return;
     kf_detokenizer d = {0};
     for (size_t i = 0; i < n_ids; i++) {
         require(kf_detokenizer_push(&d, t, ids[i], part, sizeof part, &n_part) == KF_OK);
         require(kf_utf8_valid(part, n_part, NULL));
     }
     require(kf_detokenizer_finish(&d, part, sizeof part, &n_part) == KF_OK);
-    require(n_part == n_whole && memcmp(part, whole, n_whole) == 0);
+    require(n_part == n_at_once && memcmp(part, at_once, n_at_once) == 0);
 }
 
 /* Leaves of the text what is UTF-8, so that broken bytes are no end of the matter. */
@@ -83,19 +87,39 @@ static size_t repair(const uint8_t *text, size_t n, char out[TEXT_MAX]) {
     return kept;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+static void check_text(const kf_tokenizer *t, const uint8_t *text, size_t n) {
     static char repaired[TEXT_MAX];
-    const uint8_t *split = size ? memchr(data, 0xFF, size) : NULL;
-    size_t n_file = split ? (size_t)(split - data) : size;
-    const uint8_t *text = split ? split + 1 : data;
-    size_t n = split ? size - n_file - 1 : size;
-    kf_tokenizer *t;
-    if (open_bytes((const char *)data, n_file, &t) != KF_OK) return 0;
     check_encoding(t, (const char *)text, n, CAP);
     size_t n_repaired = repair(text, n, repaired);
     check_encoding(t, repaired, n_repaired, CAP);
     check_encoding(t, repaired, n_repaired, 3);
     check_decoding(t, text, n);
-    kf_tokenizer_close(t);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    static const char *const files[] = {"tests/golden/tokenizers/small/byte_level.json",
+                                        "tests/golden/tokenizers/small/sentencepiece.json"};
+    (void)argc;
+    (void)argv;
+    for (size_t i = 0; i < 2; i++) {
+        json_t *root = json_load_file(files[i], 0, NULL);
+        require(kf_tokenizer_new(&small[i]) == KF_OK && kf_tokenizer_load_json(small[i], root) == KF_OK);
+        json_decref(root);
+    }
+    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    const uint8_t *split = size ? memchr(data, 0xFF, size) : NULL;
+    size_t n_file = split ? (size_t)(split - data) : size;
+    const uint8_t *text = split ? split + 1 : data;
+    size_t n = split ? size - n_file - 1 : size;
+    kf_tokenizer *t;
+    if (open_bytes((const char *)data, n_file, &t) == KF_OK) {
+        check_text(t, text, n);
+        kf_tokenizer_close(t);
+    }
+    for (size_t i = 0; i < 2; i++)
+        check_text(small[i], text, n);
     return 0;
 }

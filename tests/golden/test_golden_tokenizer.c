@@ -5,16 +5,19 @@
  */
 #include "golden/tokenizer_data.h"
 
-/* Unpacks NAME.tar.xz, or takes FOLDER/vocab.txt with the given tokenizer_config.json. */
-static kf_tokenizer *open_tokenizer(const char *name, const char *folder, const char *config) {
-    char command[512], dir[128];
-    snprintf(dir, sizeof dir, "%s/%s", data.dir, name);
-    if (folder)
-        snprintf(command, sizeof command, "mkdir %s && cp %s%s/vocab.txt %s && echo '%s' > %s/tokenizer_config.json",
-                 dir, DATA, folder, dir, config, dir);
-    else
-        snprintf(command, sizeof command, "mkdir %s && tar -xJf %s%s.tar.xz -C %s", dir, DATA, name, dir);
+/* Runs a command in the tokenizer's own folder; $DATA is where the test's files are. */
+static void shell_in(const char *name, const char *what) {
+    char command[1024];
+    snprintf(command, sizeof command, "mkdir -p %s/%s && cd %s/%s && DATA='" DATA "' && %s", data.dir, name, data.dir,
+             name, what);
     shell(command);
+}
+
+/* Opens the tokenizer whose folder the command fills. */
+static kf_tokenizer *open_tokenizer(const char *name, const char *lay_out) {
+    char dir[128];
+    shell_in(name, lay_out);
+    snprintf(dir, sizeof dir, "%s/%s", data.dir, name);
     kf_tokenizer *t;
     if (kf_tokenizer_open(dir, &t) != KF_OK) fail_msg("%s: %s", name, kf_error_text());
     return t;
@@ -112,8 +115,8 @@ static void check_random(const char *name, const kf_tokenizer *t) {
     assert_int_equal(n_wrong, 0);
 }
 
-static void check(const char *name, const char *folder, const char *config) {
-    kf_tokenizer *t = open_tokenizer(name, folder, config);
+static void check(const char *name, const char *lay_out) {
+    kf_tokenizer *t = open_tokenizer(name, lay_out);
     check_corpus(name, t);
     check_every(name, t);
     check_random(name, t);
@@ -122,33 +125,68 @@ static void check(const char *name, const char *folder, const char *config) {
 
 static void test_chinese_wordpiece(void **state) {
     (void)state;
-    check("cn-clip", "cn-clip", "{}");
+    check("cn-clip", "cp $DATA/cn-clip/vocab.txt .");
 }
 
 static void test_chinese_wordpiece_cased(void **state) {
     (void)state;
-    check("cn-clip-cased", "cn-clip", "{\"do_lower_case\": false}");
+    check("cn-clip-cased", "cp $DATA/cn-clip/vocab.txt . && echo '{\"do_lower_case\": false}' > tokenizer_config.json");
 }
 
 static void test_english_wordpiece(void **state) {
     (void)state;
-    check("minilm", "minilm", "{\"do_lower_case\": true}");
+    check("minilm", "cp $DATA/minilm/vocab.txt .");
+}
+
+/* The same vocabulary as a tokenizer.json gives the same. */
+static void test_english_wordpiece_json(void **state) {
+    (void)state;
+    size_t n;
+    int64_t id = 0;
+    char *pieces = read_file(DATA "minilm/vocab.txt", &n), path[128];
+    json_t *vocab = json_object();
+    for (char *line = pieces, *end; (end = strchr(line, '\n')); line = end + 1) {
+        *end = 0;
+        json_object_set_new(vocab, line, json_integer(id++));
+    }
+    free(pieces);
+    json_t *root = json_pack("{s:{s:s, s:b, s:b, s:n, s:b}, s:{s:s}, s:{s:s, s:[s,i], s:[s,i]}, s:{s:s, s:o, s:s}}",
+                             "normalizer", "type", "BertNormalizer", "clean_text", 1, "handle_chinese_chars", 1,
+                             "strip_accents", "lowercase", 1, "pre_tokenizer", "type", "BertPreTokenizer",
+                             "post_processor", "type", "BertProcessing", "sep", "[SEP]", 102, "cls", "[CLS]", 101,
+                             "model", "type", "WordPiece", "vocab", vocab, "unk_token", "[UNK]");
+    assert_non_null(root);
+    shell_in("minilm-json", "true");
+    snprintf(path, sizeof path, "%s/minilm-json/tokenizer.json", data.dir);
+    assert_int_equal(json_dump_file(root, path, 0), 0);
+    json_decref(root);
+    kf_tokenizer *t = open_tokenizer("minilm-json", "true");
+    check_corpus("minilm", t);
+    int32_t ids[8];
+    kf_encoding e = {.cap = 8, .ids = ids};
+    assert_int_equal(kf_tokenizer_encode(t, "hello", 5, KF_SPECIAL_ADD, &e), KF_OK);
+    assert_int_equal(e.n, 3);
+    assert_true(ids[0] == 101 && ids[2] == 102);
+    kf_tokenizer_close(t);
 }
 
 static void test_gpt2(void **state) {
     (void)state;
-    check("gpt2", NULL, NULL);
+    check("gpt2", "cmake -E tar xf $DATA/gpt2.tar.xz");
 }
 
 static void test_qwen2_5(void **state) {
     (void)state;
-    check("qwen2_5", NULL, NULL);
+    check("qwen2_5", "cmake -E tar xf $DATA/qwen2_5.tar.xz");
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chinese_wordpiece), cmocka_unit_test(test_chinese_wordpiece_cased),
-        cmocka_unit_test(test_english_wordpiece), cmocka_unit_test(test_gpt2),
+        cmocka_unit_test(test_chinese_wordpiece),
+        cmocka_unit_test(test_chinese_wordpiece_cased),
+        cmocka_unit_test(test_english_wordpiece),
+        cmocka_unit_test(test_english_wordpiece_json),
+        cmocka_unit_test(test_gpt2),
         cmocka_unit_test(test_qwen2_5),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
