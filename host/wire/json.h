@@ -25,6 +25,8 @@ kf_status kf_wire_json_parse(const char *text, size_t n_bytes, kf_arena *arena, 
  * default; unknown fields are refused by name, or ignored where lenient. Integers may be written as strings and as 1.0
  * or 1e2; a uint64 above 2^63 - 1 must be a string (jansson reads numbers as int64). The message lives in the arena and
  * its strings are root's, so root must have been parsed into an arena that lives as long.
+ * Stricter than json_format where that is lax: no padding of base64 that does not fit, no enum number in quotes, no
+ * "inf", no true for 1, no array for an object.
  * KF_ERR_INVALID: names the field by its path, "history[3].text"; KF_ERR_TOO_LARGE: the arena is full. Any thread. */
 kf_status kf_wire_json_read(const json_t *root, const ProtobufCMessageDescriptor *type, bool lenient, kf_arena *arena,
                             ProtobufCMessage **out);
