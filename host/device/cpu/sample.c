@@ -15,7 +15,7 @@ typedef struct row {
     const float *logits;  /* [vocab_size] */
     const uint32_t *seen; /* bits, or NULL */
     size_t vocab_size;
-    float penalty, inverse_temperature;
+    float penalty, temperature;
     float max;     /* of the values */
     uint32_t kept; /* tokens whose key is at least this are still in */
 } row;
@@ -32,9 +32,10 @@ static bool block_next(const row *r, block *b) {
     b->n = r->vocab_size - b->first < BLOCK ? r->vocab_size - b->first : BLOCK;
     memcpy(b->value, r->logits + b->first, b->n * sizeof *b->value);
     for (size_t i = 0, id = b->first; r->seen && i < b->n; i++, id++)
-        if (r->seen[id / 32] >> id % 32 & 1) b->value[i] *= b->value[i] < 0 ? r->penalty : 1 / r->penalty;
+        if (r->seen[id / 32] >> id % 32 & 1)
+            b->value[i] = b->value[i] < 0 ? b->value[i] * r->penalty : b->value[i] / r->penalty;
     for (size_t i = 0; i < b->n; i++)
-        b->value[i] = b->value[i] * r->inverse_temperature + 0.0f; /* -0 becomes 0: equal values have equal keys */
+        b->value[i] = b->value[i] / r->temperature + 0.0f; /* -0 becomes 0: equal values have equal keys */
     return b->n > 0;
 }
 
@@ -141,7 +142,7 @@ static kf_sample_out sample_row(const kf_cpu_loops *loops, const float *logits, 
     if (!loops->all_finite(logits, n)) return (kf_sample_out){0};
     row r = {.loops = loops, .logits = logits, .vocab_size = n, .penalty = p->repetition_penalty};
     if (p->slot >= 0 && p->repetition_penalty != 1) r.seen = sm->seen + (size_t)p->slot * ((n + 31) / 32);
-    r.inverse_temperature = p->temperature > 0 ? 1 / p->temperature : 1;
+    r.temperature = p->temperature > 0 ? p->temperature : 1;
     int32_t token = argmax(&r);
     if (p->temperature > 0) {
         filter(&r, p);

@@ -3,9 +3,32 @@
 
 enum { KEY_VECS = KF_KV_BLOCK_SIZE / VW };
 
+typedef float quad __attribute__((vector_size(16)));
+typedef float quad_mem __attribute__((vector_size(16), aligned(4), may_alias));
+
+/* Four elements of four keys. */
+INLINE void transpose_4x4(float *keys, const float *k, size_t stride) {
+    quad a = *(const quad_mem *)k, b = *(const quad_mem *)(k + stride);
+    quad c = *(const quad_mem *)(k + 2 * stride), d = *(const quad_mem *)(k + 3 * stride);
+    quad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    quad cd = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(quad_mem *)keys = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
+    *(quad_mem *)(keys + KF_KV_BLOCK_SIZE) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
+    *(quad_mem *)(keys + 2 * KF_KV_BLOCK_SIZE) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
+    *(quad_mem *)(keys + 3 * KF_KV_BLOCK_SIZE) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+}
+
 static void transpose_keys(float *keys, const float *k, size_t stride, size_t n, size_t head_dim) {
+    size_t whole = head_dim / 4 * 4, i = 0;
     if (n < KF_KV_BLOCK_SIZE) memset(keys, 0, head_dim * KF_KV_BLOCK_SIZE * sizeof *keys);
-    for (size_t i = 0; i < n; i++)
+    for (; i + 4 <= n; i += 4) {
+        for (size_t c = 0; c < whole; c += 4)
+            transpose_4x4(keys + c * KF_KV_BLOCK_SIZE + i, k + i * stride + c, stride);
+        for (size_t c = whole; c < head_dim; c++)
+            for (size_t j = i; j < i + 4; j++)
+                keys[c * KF_KV_BLOCK_SIZE + j] = k[j * stride + c];
+    }
+    for (; i < n; i++)
         for (size_t c = 0; c < head_dim; c++)
             keys[c * KF_KV_BLOCK_SIZE + i] = k[i * stride + c];
 }
