@@ -13,6 +13,7 @@
  * rows of a decoder's step. Where none has, oneDNN takes every row count. */
 #ifdef KF_HAVE_ONEDNN
 #include "device/cpu/cpu.h"
+#include "base/log.h"
 #include "device/bf16.h"
 
 #include <dnnl.h>
@@ -321,6 +322,19 @@ static bool shape_try(kf_cpu_device *d, shape *p) {
     return made;
 }
 
+static void shape_log(const kf_cpu_device *d, const shape *p) {
+    const char *order = !p->plan.product                          ? "none"
+                        : p->plan.product == d->loops.product_f32 ? "f32 chain"
+                        : p->plan.product == d->loops.product_dot ? "bf16 pairs"
+                                                                  : "bf16 tiles";
+    int n_kept = 0;
+    for (size_t i = 0; i < N_COUNTS; i++)
+        n_kept += p->kernels[i].product != NULL;
+    kf_log(KF_DEBUG, "onednn_shape", KF_INT("n_in", p->n_in), KF_INT("n_columns", p->n_columns),
+           KF_STR("dtype", kf_dtype_name(p->dtype)), KF_STR("order_found", order), KF_INT("k_block", p->plan.k_block),
+           KF_INT("row_counts_kept", n_kept), KF_END);
+}
+
 /* The shape, made when it is new. NULL: oneDNN has no product for it, or there is no place for another shape. */
 static const shape *shape_get(kf_cpu_device *d, size_t n_in, size_t n_columns, kf_dtype dtype) {
     kf_onednn *o = d->onednn;
@@ -339,6 +353,7 @@ static const shape *shape_get(kf_cpu_device *d, size_t n_in, size_t n_columns, k
         shape_free(p, o->n_threads);
         return NULL;
     }
+    shape_log(d, p);
     return o->shapes[o->n_shapes++] = p;
 }
 

@@ -11,6 +11,7 @@
 #include "device/cpu/cpu.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -102,6 +103,7 @@ static void *work(void *arg) {
     kf_cpu_pool *p = w->pool;
     uint64_t seen = 0;
     thread_index = w->index;
+    pthread_setname_np(pthread_self(), "kefu-compute");
     for (;;) {
         uint64_t gate = wait_opened(p, seen);
         if (atomic_load(&p->closing)) return NULL;
@@ -157,6 +159,16 @@ void kf_cpu_parallel_for(kf_stream *s, size_t n, size_t grain, kf_cpu_body *body
 
 /* ---- opening and closing ---- */
 
+/* A worker takes no signals: they are the program's business. */
+static int start(worker *w) {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int err = pthread_create(&w->thread, NULL, work, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return err;
+}
+
 kf_status kf_cpu_pool_open(int n_threads, kf_cpu_pool **out) {
     if (n_threads < 1) n_threads = 1;
     if (n_threads > MAX_THREADS) n_threads = MAX_THREADS;
@@ -174,7 +186,7 @@ kf_status kf_cpu_pool_open(int n_threads, kf_cpu_pool **out) {
     while (p->n_workers < n_threads - 1) {
         worker *w = &workers[p->n_workers];
         *w = (worker){.pool = p, .index = p->n_workers + 1};
-        int err = pthread_create(&w->thread, NULL, work, w);
+        int err = start(w);
         if (err) {
             int started = p->n_workers;
             kf_cpu_pool_close(p);
