@@ -513,6 +513,15 @@ static void publish_gauges(struct kf_loop *l, int64_t now_ns) {
     atomic_store_explicit(&g->oldest_ns, oldest, memory_order_relaxed);
 }
 
+/* Jobs in hand, and neither a run to plan nor one on the device: a broken invariant of ours. They are answered all the
+ * same. */
+static void end_wedged(struct kf_loop *l) {
+    KF_ASSERT(l->n_active == 0);
+    kf_log(KF_ERROR, "plan_wedged", KF_INT("jobs", l->n_active), KF_END);
+    while (l->n_active)
+        end_refused(l, job_at(l, l->active[l->n_active - 1]), KF_CODE_INTERNAL, "this worker lost its plan", 0);
+}
+
 static void turn(struct kf_loop *l) {
     flight *next = &l->flights[l->now], *before = &l->flights[l->now ^ 1];
     bool full = l->n_active >= l->s->opts.max_running;
@@ -521,9 +530,13 @@ static void turn(struct kf_loop *l) {
     if (before->busy && is_done(before)) apply(l, before);
     bool anything = !l->failed && kf_plan_next(&l->plan, kf_clock_now_ns(), &l->run);
     if (!l->failed) clear_out(l, &l->run);
-    if (anything) enqueue(l, &l->run, next);
+    if (anything) {
+        enqueue(l, &l->run, next);
+        l->now ^= 1;
+    } else if (!before->busy && l->n_active) {
+        end_wedged(l);
+    }
     apply(l, before);
-    if (anything) l->now ^= 1;
     if (!l->n_active) probe(l);
     int64_t now = kf_clock_now_ns();
     note_rate(l, now, full);

@@ -64,11 +64,18 @@ static kf_status open_decoder(kf_device *d, const char *dir, const kf_models_opt
     m->decoder_max_seqlen = kf_decoder_max_seqlen(m->decoder);
     size_t need = (m->decoder_max_seqlen + KF_KV_BLOCK_SIZE - 1) / KF_KV_BLOCK_SIZE;
     if (kf_kv_cache_n_blocks(m->kv) < need)
-        return KF_FAIL(KF_ERR_NO_MEMORY,
-                       "kv_cache: %zu bytes are %zu blocks, one full sequence of %zu tokens needs %zu; raise "
-                       "--kv-cache-mb",
+        return KF_FAIL(KF_ERR_INVALID,
+                       "--kv-cache-mb: %zu bytes are %zu blocks, one full sequence of %zu tokens needs %zu; raise it",
                        o->kv_cache_bytes, kf_kv_cache_n_blocks(m->kv), m->decoder_max_seqlen, need);
     return KF_OK;
+}
+
+/* A refusal for want of memory also says what to lower. */
+static kf_status say_what_to_lower(kf_status s, const char *options) {
+    char text[512];
+    if (s != KF_ERR_NO_MEMORY) return s;
+    snprintf(text, sizeof text, "%s", kf_error_text());
+    return KF_FAIL(s, "%s; %s", text, options);
 }
 
 kf_status kf_models_open(kf_device *d, const kf_models_opts *o, kf_models *out) {
@@ -78,7 +85,8 @@ kf_status kf_models_open(kf_device *d, const kf_models_opts *o, kf_models *out) 
     KF_TRY(path_in(o->dir, "policy.json", policy));
     kf_models m = {0};
     kf_status s = open_encoder(d, encoder, &m);
-    if (access(decoder, F_OK) == 0) KF_STEP(s, open_decoder(d, decoder, o, &m));
+    if (s == KF_OK && access(decoder, F_OK) == 0)
+        s = say_what_to_lower(open_decoder(d, decoder, o, &m), "lower --max-running or set --kv-cache-mb");
     KF_STEP(s, kf_policy_load(policy, &m.policy));
     if (s != KF_OK) {
         kf_models_close(&m);

@@ -33,7 +33,7 @@ typedef struct kf_models {
 } kf_models;
 
 /* The statuses of opening a model or a tokenizer; KF_ERR_CORRUPT: a tokenizer with more ids than its model has rows;
- * KF_ERR_NO_MEMORY: also a cache that cannot hold one full sequence. On failure nothing is left open. */
+ * KF_ERR_INVALID: a cache that cannot hold one full sequence; KF_ERR_NO_MEMORY. On failure nothing is left open. */
 kf_status kf_models_open(kf_device *d, const kf_models_opts *o, kf_models *out);
 void kf_models_close(kf_models *m);
 

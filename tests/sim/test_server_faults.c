@@ -272,6 +272,70 @@ static void arena_fills_up(void **state) {
     end(r);
 }
 
+/* ---- everything at once ---- */
+
+static uint64_t rng = 12345;
+
+static unsigned draw(unsigned below) {
+    rng ^= rng >> 12, rng ^= rng << 25, rng ^= rng >> 27;
+    return (unsigned)((rng * 0x2545F4914F6CDD1Du >> 33) % below);
+}
+
+static void submit_any(rig *r, int number) {
+    kf_job *job = request(r, number, texts[number % N_TEXTS], MAX_TOKENS);
+    kf_request *q = &job->request;
+    q->stream = draw(2);
+    q->lane = (kf_lane)draw(KF_N_LANES);
+    q->want = draw(6) ? KF_WANT_REPLY : KF_WANT_UNDERSTAND;
+    if (draw(4) == 0) q->deadline_ns = kf_clock_now_ns() + 100000 * (int64_t)draw(300);
+    if (draw(20) == 0) {
+        job->admitted = KF_ERR_INVALID;
+        job->refusal = str("no");
+    }
+    kf_server_submit(r->server, job);
+}
+
+/* Cancels, deadlines, lanes, parts, few blocks, results known late, a drain and a stop in the middle: each request gets
+ * one final, and who gets an answer gets the answer of a quiet day. */
+static void all_at_once(void **state) {
+    (void)state;
+    size_t block_bytes = TINY_LAYERS * 2 * 16 * 16 * sizeof(float);
+    int n_answered = 0;
+    for (int round = 0; round < 6; round++) {
+        rig *r = start_with((rig_opts){
+            .device = "cpu",
+            .n_jobs = N,
+            .max_running = 5,
+            .kv_cache_bytes = 10 * block_bytes,
+            .max_gap_ms = round % 2 ? 150 : 0.5,
+            .faults = round % 3 ? asynchronous : NULL,
+        });
+        int n_sent = 0, n_got = 0, n_all = 500, stop_at = round == 5 ? 300 : n_all;
+        while (n_sent < stop_at) {
+            n_got += drain_outbox(r);
+            if (n_sent - n_got < N) submit_any(r, n_sent++);
+            char id[16];
+            snprintf(id, sizeof id, "%d", n_sent - (int)draw(20));
+            if (draw(10) == 0) kf_server_cancel(r->server, str("default"), str(id));
+        }
+        if (round == 5) kf_server_stop(r->server);
+        if (round == 4) kf_server_drain(r->server);
+        wait_finals(r, n_sent - n_got);
+        for (int i = 0; i < n_sent; i++) {
+            const answer *a = &r->answers[i];
+            assert_int_equal(a->n_finals, 1);
+            if (a->code == KF_CODE_OK && a->completion_tokens) {
+                n_answered++;
+                assert_string_equal(a->text, alone[i % N_TEXTS]);
+            }
+            if (a->n_parts) assert_int_equal(strncmp(a->parts, alone[i % N_TEXTS], strlen(a->parts)), 0);
+        }
+        wait_empty(r);
+        end(r);
+    }
+    assert_true(n_answered > 500);
+}
+
 int main(void) {
     models = tiny_models();
     const struct CMUnitTest tests[] = {
@@ -283,6 +347,7 @@ int main(void) {
         cmocka_unit_test(idle_device_dies),
         cmocka_unit_test(idle_device_moves),
         cmocka_unit_test(arena_fills_up),
+        cmocka_unit_test(all_at_once),
     };
     int failed = cmocka_run_group_tests(tests, answers_of_a_quiet_day, NULL);
     tiny_remove(models);
