@@ -79,7 +79,7 @@ bool kf_bert_is_accent(uint32_t cp) {
 
 size_t kf_bert_decompose(uint32_t cp, uint32_t out[KF_DECOMPOSED_MAX]) {
     if (cp >= 0xC0 && cp != 0x11938) { /* U+11938: Unicode 13 */
-        utf8proc_int32_t parts[KF_DECOMPOSED_MAX];
+        utf8proc_int32_t parts[KF_DECOMPOSED_MAX] = {0};
         utf8proc_ssize_t n =
             utf8proc_decompose_char((utf8proc_int32_t)cp, parts, KF_DECOMPOSED_MAX, UTF8PROC_DECOMPOSE, NULL);
         if (n > 0 && n <= KF_DECOMPOSED_MAX) {

@@ -43,6 +43,8 @@ kf_status kf_json_read(const char *path, json_t **out) {
     json_error_t error;
     json_t *root = json_loadb(bytes, n, JSON_ALLOW_NUL, &error);
     free(bytes);
+    if (!root && json_error_code(&error) == json_error_out_of_memory)
+        return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for the JSON in its %zu bytes", path, n);
     if (!root) return KF_FAIL(KF_ERR_CORRUPT, "%s: line %d: %s", path, error.line, error.text);
     if (!json_is_object(root)) {
         json_decref(root);

@@ -35,6 +35,8 @@ static kf_status compile(const char *where, const char *pattern, size_t n, uint3
     PCRE2_SIZE at;
     pcre2_code *code = pcre2_compile((PCRE2_SPTR)pattern, n, options, &error, &at, context);
     pcre2_compile_context_free(context);
+    if (!code && error == PCRE2_ERROR_HEAP_FAILED)
+        return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for its pattern", where);
     if (!code) {
         PCRE2_UCHAR text[128] = "";
         pcre2_get_error_message(error, text, sizeof text);
