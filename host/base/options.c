@@ -358,7 +358,9 @@ void kf_options_print(const kf_options *o, FILE *to) {
         const kf_option *opt = &o->table[i];
         if (opt->once) continue;
         variable_name(opt->name, variable);
-        fprintf(to, "# %s %s\n", source_names[o->source[i]], o->source[i] == KF_FROM_ENVIRONMENT ? variable : "");
+        bool from_environment = o->source[i] == KF_FROM_ENVIRONMENT;
+        fprintf(to, "# %s%s%s\n", source_names[o->source[i]], from_environment ? " " : "",
+                from_environment ? variable : "");
         fprintf(to, "%s%s = ", o->text[i] && !opt->secret ? "" : "# ", opt->name);
         if (o->text[i]) put_value(opt, o->text[i], to);
         fputc('\n', to);
