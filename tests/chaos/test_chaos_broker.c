@@ -88,6 +88,7 @@ static void broker_killed_and_restarted(void **state) {
  * here there are none, so nobody answers it. */
 static void sigterm_drains(void **state) {
     (void)state;
+    needs_cpu_device();
     enum { N = 150 };
     broker b;
     worker w;
@@ -115,6 +116,7 @@ static void sigterm_drains(void **state) {
 /* Too little time to finish: what is left is answered UNAVAILABLE, and the exit code says so. */
 static void drain_has_an_end(void **state) {
     (void)state;
+    needs_cpu_device();
     enum { N = 1000 };
     broker b;
     worker w;
@@ -141,6 +143,7 @@ static void drain_has_an_end(void **state) {
 
 static void second_signal_ends_at_once(void **state) {
     (void)state;
+    needs_cpu_device();
     broker b;
     worker w;
     client c;

@@ -66,6 +66,7 @@ static void finish(void) {
 /* Parts come in order, and together they are the final's text. */
 static void streamed_parts_are_the_final(void **state) {
     (void)state;
+    needs_cpu_device();
     enum { N = 40 };
     int n_parts = 0;
     for (int i = 0; i < N; i++)
@@ -89,6 +90,7 @@ static void streamed_parts_are_the_final(void **state) {
  * refused at once. Those that have time are not touched. */
 static void deadlines_are_kept(void **state) {
     (void)state;
+    needs_cpu_device();
     enum { N = 60, SOON_MS = 20 };
     send_ask(0, (ask){.deadline_ms = 1});
     assert_true(client_wait(&c, 1, 60000));
@@ -108,6 +110,7 @@ static void deadlines_are_kept(void **state) {
  * others are not touched, nor is one of that id under another tenant. */
 static void cancelling_ends_that_request_alone(void **state) {
     (void)state;
+    needs_cpu_device();
     enum { N = 60 };
     char id[16], cancel[64];
     for (int i = 0; i < N; i++) {
@@ -147,6 +150,7 @@ static void garbage_to_cancel_is_ignored(void **state) {
 /* Few places: those without one are told when to come back, at once and each for itself. */
 static void overload_is_refused_with_a_time(void **state) {
     (void)state;
+    needs_cpu_device();
     enum { N = 300 };
     begin(NULL, (const char *[]){"--max-jobs", "4", "--max-running", "1", NO_HURRY, NULL});
     char id[16];
@@ -188,7 +192,7 @@ static void small_max_payload_is_said(void **state) {
 
 static int setup_queueing(void **state) {
     (void)state;
-    begin(NULL, (const char *[]){"--max-running", "1", NO_HURRY, NULL});
+    begin(NULL, (const char *[]){"--max-running", "1", "--device", HAS_CPU_DEVICE ? "cpu" : "null", NO_HURRY, NULL});
     return 0;
 }
 

@@ -44,6 +44,7 @@ static void check_tokens(const Kefu__V1__Understanding *u) {
 
 static void the_seed_as_protobuf(void **state) {
     (void)state;
+    needs_cpu_device();
     Kefu__V1__Request r = KEFU__V1__REQUEST__INIT;
     r.id = (char *)"seed-1";
     r.input_case = KEFU__V1__REQUEST__INPUT_TEXT;
@@ -71,6 +72,7 @@ static void the_seed_as_protobuf(void **state) {
 
 static void the_seed_as_json(void **state) {
     (void)state;
+    needs_cpu_device();
     static const char *const trace[] = {"traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", NULL};
     char text[256];
     snprintf(text, sizeof text, "{\"text\":\"%s\"}", SENTENCE);
@@ -124,7 +126,8 @@ static void customers_words_stay_out_of_log_metrics_and_discovery(void **state) 
 static int setup(void **state) {
     (void)state;
     broker_start(&b, -1, NULL);
-    worker_start(&w, b.url, (const char *[]){"--log-level", "debug", "--threads", "1", NULL});
+    const char *device = HAS_CPU_DEVICE ? "cpu" : "null";
+    worker_start(&w, b.url, (const char *[]){"--log-level", "debug", "--threads", "1", "--device", device, NULL});
     worker_wait(&w, "/readyz", 200);
     client_open(&c, b.url);
     return 0;

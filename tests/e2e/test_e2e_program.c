@@ -1,0 +1,103 @@
+/* Aim: kefud as a program: what it says of itself, and its exit codes where it cannot start or is refused.
+ * Method: it is run with one thing wrong at a time. */
+#include "e2e/broker.h"
+
+static char dir[64];
+
+/* Runs kefud and returns its exit code; what it wrote is file_text(log). */
+static int run(const char *log, const char *const *options) {
+    const char *argv[16] = {KF_BIN_DIR "/kefud"};
+    size_t n = 1;
+    for (; *options; options++)
+        argv[n++] = *options;
+    unlink(log);
+    return await_exit(spawn(argv, log), 60000);
+}
+
+#define RUN(...) run(log_path, (const char *const[]){__VA_ARGS__, NULL})
+static char log_path[80];
+
+static void says(const char *text) {
+    if (!strstr(file_text(log_path), text)) fail_msg("\"%s\" wanted: %s", text, file_text(log_path));
+}
+
+static void it_explains_itself(void **state) {
+    (void)state;
+    assert_int_equal(RUN("--help"), 0);
+    says("usage: kefud");
+    says("--max-gap-ms MS");
+    says("Exit codes:");
+    assert_int_equal(RUN("--version"), 0);
+    says("kefud ");
+    setenv("KEFU_MAX_RUNNING", "3", 1);
+    assert_int_equal(RUN("--print-config", "--nats", "nats://joe:secret@broker:4222"), 0);
+    unsetenv("KEFU_MAX_RUNNING");
+    says("# environment KEFU_MAX_RUNNING\nmax-running = 3\n");
+    says("# command line\nnats = nats://");
+    assert_null(strstr(file_text(log_path), "secret"));
+}
+
+static void usage_is_2(void **state) {
+    (void)state;
+    assert_int_equal(RUN("--max-job", "3"), 2);
+    says("did you mean --max-jobs?");
+    assert_int_equal(RUN("--device", "tpu"), 2);
+    says("cpu|cuda|null");
+    assert_int_equal(RUN("stray"), 2);
+    assert_int_equal(RUN("--config", "/nowhere/at/all"), 2);
+}
+
+static void what_cannot_start_is_1(void **state) {
+    (void)state;
+    assert_int_equal(RUN("--models", "/nowhere/at/all", "--http", "off", "--device", "null"), 1);
+    says("\"event\":\"not_started\"");
+    says("/nowhere/at/all");
+    assert_int_equal(RUN("--http", "nonsense"), 1);
+    says("ADDR:PORT");
+    assert_int_equal(
+        RUN("--nats-creds", "/no/such.creds", "--models", KF_SOURCE_DIR "/models", "--http", "off", "--device", "null"),
+        1);
+    says("--nats-creds /no/such.creds");
+}
+
+/* Wrong credentials do not mend themselves: the worker ends, and says why. */
+static void a_broker_that_refuses_is_3(void **state) {
+    (void)state;
+    broker b;
+    char good[80];
+    broker_start(&b, -1, "authorization { user: joe, password: right }\n");
+    assert_int_equal(RUN("--nats", b.url, "--models", KF_SOURCE_DIR "/models", "--http", "off", "--device", "null"), 3);
+    says("nats_closed");
+
+    worker w;
+    snprintf(good, sizeof good, "nats://joe:right@127.0.0.1:%d", b.port);
+    worker_start(&w, good, (const char *[]){"--device", "null", NULL});
+    worker_wait(&w, "/readyz", 200);
+    assert_null(strstr(file_text(w.log), "right"));
+    assert_int_equal(worker_end(&w, SIGINT, 10000), 0);
+    worker_forget(&w);
+    broker_stop(&b);
+}
+
+static int setup(void **state) {
+    (void)state;
+    make_dir(dir);
+    snprintf(log_path, sizeof log_path, "%s/out", dir);
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    remove_dir(dir);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(it_explains_itself),
+        cmocka_unit_test(usage_is_2),
+        cmocka_unit_test(what_cannot_start_is_1),
+        cmocka_unit_test(a_broker_that_refuses_is_3),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
