@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 #include <jansson.h>
+#include <pthread.h>
 
 #include "text/tokenizer.h"
 
@@ -301,13 +302,48 @@ static void test_long_texts(void **state) {
     }
 }
 
+/* ---- one tokenizer, many threads (run under ThreadSanitizer too) ---- */
+
+enum { THREADS = 4, ROUNDS = 300 };
+
+static const char shared_text[] = "我想要 a red cafe\u0301's   123 coat\n\n\n<|end|>";
+
+static int encode_shared(const kf_tokenizer *t, int32_t ids[CAP]) {
+    kf_encoding e = {.cap = CAP, .ids = ids};
+    return kf_tokenizer_encode(t, shared_text, strlen(shared_text), KF_SPECIAL_ADD, &e) == KF_OK ? (int)e.n : -1;
+}
+
+static void *encode_many(void *arg) {
+    const kf_tokenizer *t = arg;
+    int32_t first[CAP], ids[CAP];
+    int n = encode_shared(t, first);
+    for (int i = 0; i < ROUNDS; i++)
+        if (n <= 0 || encode_shared(t, ids) != n || memcmp(ids, first, (size_t)n * sizeof *ids) != 0) return arg;
+    return NULL;
+}
+
+static void test_threads(void **state) {
+    (void)state;
+    write_changed("byte_level", "", "");
+    kf_tokenizer *t = open_folder();
+    pthread_t threads[THREADS];
+    for (size_t i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, encode_many, t), 0);
+    for (size_t i = 0; i < THREADS; i++) {
+        void *wrong;
+        pthread_join(threads[i], &wrong);
+        assert_null(wrong);
+    }
+    kf_tokenizer_close(t);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_folder, remove_folder)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_vocab_file),     TEST(test_vocab_file_refused), TEST(test_arrays_that_are_too_small),
         TEST(test_broken_utf8),    TEST(test_json_refused),       TEST(test_template_and_special_tokens),
-        TEST(test_markup_is_text), TEST(test_long_texts),
+        TEST(test_markup_is_text), TEST(test_long_texts),         TEST(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
