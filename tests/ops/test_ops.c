@@ -545,11 +545,24 @@ static void op_memory(bench *t) {
     kf_device_free(t->d, NULL);
 
     float w[4] = {0};
-    kf_weight *weight;
-    kf_weight_desc desc = {"h.0.weight", &(kf_weight_part){.data = w, .n_out = 2}, 1, 2, KF_I32};
+    kf_weight *weight = NULL;
+    kf_weight_part part = {.data = w, .bias = w, .n_out = 2, .bias_dtype = KF_F32};
+    kf_weight_desc desc = {"h.0.weight", &part, 1, 2, KF_I32};
     assert_int_equal(kf_weight_pack(t->d, &desc, &weight), KF_ERR_UNSUPPORTED);
     assert_non_null(strstr(kf_error_text(), "h.0.weight"));
     assert_int_equal(t->d->memory_bytes_used, 0);
+
+    /* packing that runs out of memory at any of its steps gives back what it had */
+    desc.dtype = KF_F32;
+    size_t all = t->d->memory_bytes;
+    for (t->d->memory_bytes = 0; kf_weight_pack(t->d, &desc, &weight) != KF_OK; t->d->memory_bytes += 32) {
+        assert_non_null(strstr(kf_error_text(), "h.0.weight"));
+        assert_int_equal(t->d->memory_bytes_used, 0);
+        assert_null(weight);
+    }
+    assert_true(t->d->memory_bytes > 0);
+    t->d->memory_bytes = all;
+    kf_weight_free(t->d, weight);
 }
 
 /* ---- the table ---- */
