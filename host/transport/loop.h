@@ -1,10 +1,9 @@
-/* The I/O thread: one epoll loop that carries a NATS connection, descriptors of ours, a tick and a way to stop it.
+/* The I/O thread: one epoll loop that carries a NATS connection, the server's outbox, a tick and a way to stop it.
  *
  *     KF_TRY(kf_io_new(&hooks, &loop));
- *     kf_io_use(loop, opts);                      // nats.c in event-loop mode: its socket is polled here
- *     natsConnection_Connect(&nc, opts);
+ *     KF_TRY(kf_io_use(loop, opts));              // nats.c in event-loop mode: its socket is polled here
  *     KF_TRY(kf_io_start(loop));                  // from here every hook runs on the loop's thread
- *     …
+ *     …                                           // a tick hook calls natsConnection_Connect(&nc, opts)
  *     kf_io_stop(loop);                           // joins the thread
  *     natsConnection_Destroy(nc);
  *     kf_io_free(loop);
@@ -14,12 +13,12 @@
  *   natsSubscription_NextMsg(…, 0) after each read: no delivery thread, no hand-over, no lock that two threads want.
  * - A publish only appends to nats.c's buffer. At the end of a turn one write carries what the turn has published; what
  *   the socket does not take waits for EPOLLOUT. So nothing here waits for the broker.
- * - nats.c's ping timer is switched off: it would close the socket from its own thread while this one reads from it.
- * TCP keep-alive finds dead peers instead, and a connection that was silent for SILENT_NS (a server pings every two
- *   minutes) is shut down from here.
- * - While nats.c connects it holds the connection's lock, for seconds where a host does not answer: so nothing may be
- *   published between loss and reconnection. kf_io_connected says when; the outbox is not polled meanwhile, and
- *   replies wait in their jobs.
+ * - The ping timer of nats.c is off: it would close the socket from its own thread while this one reads from it. Dead
+ *   peers are found by TCP keep-alive, and a connection that was silent for SILENT_NS is shut down from here (a server
+ *   pings every two minutes).
+ * - While nats.c reconnects it holds the connection's lock, for seconds where a host does not answer: nothing may be
+ *   published between loss and reconnection. kf_io_connected tells; the outbox is not polled meanwhile, so replies wait
+ *   in their jobs.
  * - With TLS, nats.c waits inside SSL_read for the rest of a record that has begun to arrive; keep-alive bounds it.
  */
 #ifndef KF_TRANSPORT_LOOP_H

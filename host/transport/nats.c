@@ -39,7 +39,10 @@ struct kf_transport {
     kf_transport_opts opts;
     kf_server *server;
     kf_io *loop;
-    natsConnection *nc;
+    natsOptions *nats_options;
+    natsConnection *nc;             /* NULL until the broker was there for the first time */
+    int n_attempts;                 /* of connecting, until then */
+    int64_t attempt_ns;             /* when the next one is due */
     natsSubscription *subs[N_SUBS]; /* the endpoints, cancel, then discovery's nine */
     kf_discovery discovery;
     kf_job spare; /* answers when every job of the server is in use; reads kefu.cancel */
@@ -303,7 +306,7 @@ static void on_messages(void *ctx) {
     }
 }
 
-/* ---- the tick: draining, and what is said once a second ---- */
+/* ---- draining ---- */
 
 static void enter(kf_transport *t, phase next) {
     t->phase = next;
@@ -354,18 +357,6 @@ static void drain_step(kf_transport *t) {
     }
 }
 
-static void on_tick(void *ctx) {
-    kf_transport *t = ctx;
-    int64_t now = kf_clock_now_ns();
-    if (t->n_unanswerable && now - t->logged_ns > LOG_EVERY_NS) {
-        kf_log(KF_WARN, "requests_without_reply_subject", KF_INT("n", t->n_unanswerable), KF_END);
-        t->n_unanswerable = 0;
-        t->logged_ns = now;
-    }
-    if (atomic_load(&t->closed) && t->phase != OVER) end(t, KF_TRANSPORT_CLOSED);
-    if (atomic_load(&t->drain_wanted)) drain_step(t);
-}
-
 /* ---- what nats.c tells, on its own threads ---- */
 
 static void log_connected(natsConnection *nc, const char *event) {
@@ -373,11 +364,6 @@ static void log_connected(natsConnection *nc, const char *event) {
     natsConnection_GetConnectedUrl(nc, url, sizeof url);
     kf_nats_url_shown(url, shown, sizeof shown);
     kf_log(KF_INFO, event, KF_STR("server", shown), KF_INT("max_payload", natsConnection_GetMaxPayload(nc)), KF_END);
-}
-
-static void on_connected(natsConnection *nc, void *ctx) {
-    (void)ctx;
-    log_connected(nc, "nats_connected");
 }
 
 static void on_reconnected(natsConnection *nc, void *ctx) {
@@ -409,57 +395,27 @@ static void on_async(natsConnection *nc, natsSubscription *sub, natsStatus err, 
     kf_log(KF_ERROR, "nats_says", KF_STR("status", natsStatus_GetText(err)), KF_STR("why", why ? why : ""), KF_END);
 }
 
-/* Before each round over the servers: 100 ms, doubled up to 2 s, and up to a quarter more so that workers spread. */
+/* 100 ms, doubled up to 2 s, and up to a quarter more so that workers spread. */
+static int64_t retry_wait_ms(int attempts) {
+    int64_t wait_ms = attempts < 6 ? 100LL << (attempts > 0 ? attempts - 1 : 0) : MAX_RETRY_MS;
+    if (wait_ms > MAX_RETRY_MS) wait_ms = MAX_RETRY_MS;
+    return wait_ms + kf_clock_now_ns() / 1000 % (wait_ms / 4 + 1);
+}
+
+static void log_attempt(int attempt, int64_t wait_ms, const char *why) {
+    kf_log(KF_WARN, "nats_not_connected", KF_INT("attempt", attempt), KF_INT("retry_in_ms", wait_ms),
+           KF_STR("why", why && *why ? why : "the connection was lost"), KF_END);
+}
+
+/* After a loss: before each round over the servers, on the reconnecting thread. */
 static int64_t on_retry(natsConnection *nc, int attempts, void *ctx) {
     (void)nc, (void)ctx;
-    int64_t wait_ms = attempts < 6 ? 100LL << (attempts > 0 ? attempts - 1 : 0) : MAX_RETRY_MS;
-    wait_ms = wait_ms < MAX_RETRY_MS ? wait_ms : MAX_RETRY_MS;
-    wait_ms += kf_clock_now_ns() / 1000 % (wait_ms / 4 + 1);
-    const char *why = nats_GetLastError(NULL);
-    kf_log(KF_WARN, "nats_not_connected", KF_INT("attempt", attempts), KF_INT("retry_in_ms", wait_ms),
-           KF_STR("why", why ? why : ""), KF_END);
+    int64_t wait_ms = retry_wait_ms(attempts);
+    log_attempt(attempts, wait_ms, nats_GetLastError(NULL));
     return wait_ms;
 }
 
-/* ---- life ---- */
-
-/* Servers, identity and TLS come from connect.h; here: how a worker behaves that must come back by itself. */
-static kf_status make_options(kf_transport *t, natsOptions **out) {
-    natsOptions *o = NULL;
-    KF_TRY(kf_nats_options_new(&t->opts.nats, "kefud", &o));
-    natsStatus ns = natsOptions_SetMaxReconnect(o, -1); /* for ever */
-    if (ns == NATS_OK) ns = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, t);
-    if (ns == NATS_OK) ns = natsOptions_SetCustomReconnectDelay(o, on_retry, t);
-    if (ns == NATS_OK) ns = natsOptions_SetDisconnectedCB(o, on_disconnected, t);
-    if (ns == NATS_OK) ns = natsOptions_SetReconnectedCB(o, on_reconnected, t);
-    if (ns == NATS_OK) ns = natsOptions_SetClosedCB(o, on_closed, t);
-    if (ns == NATS_OK) ns = natsOptions_SetErrorHandler(o, on_async, t);
-    kf_status s = ns == NATS_OK ? KF_OK : KF_NATS_FAIL(ns, "nats.c's options");
-    KF_STEP(s, kf_io_use(t->loop, o));
-    if (s != KF_OK) {
-        natsOptions_Destroy(o);
-        return s;
-    }
-    *out = o;
-    return KF_OK;
-}
-
-static kf_status connect_to_broker(kf_transport *t) {
-    natsOptions *o = NULL;
-    KF_TRY(make_options(t, &o));
-    natsStatus ns = natsConnection_Connect(&t->nc, o);
-    natsOptions_Destroy(o);
-    if (ns == NATS_OK) {
-        log_connected(t->nc, "nats_connected");
-    } else if (ns != NATS_NOT_YET_CONNECTED) {
-        return KF_NATS_FAIL(ns, "--nats: no connection");
-    }
-    uint32_t version = nats_GetVersionNumber();
-    if (version < 0x030B00 && kf_nats_uses_tls(&t->opts.nats))
-        kf_log(KF_WARN, "nats_client_old", KF_STR("version", nats_GetVersion()),
-               KF_STR("why", "before 3.11 a TLS handshake may hang"), KF_END);
-    return KF_OK;
-}
+/* ---- connecting for the first time ---- */
 
 static kf_status subscribe(kf_transport *t) {
     char discovery[SUBJECT_BYTES];
@@ -477,6 +433,75 @@ static kf_status subscribe(kf_transport *t) {
         if (ns != NATS_OK) return KF_NATS_FAIL(ns, "subscribing to %s", subject);
     }
     return KF_OK;
+}
+
+/* What does not mend by trying again. */
+static bool is_refusal(natsStatus ns) {
+    return ns == NATS_CONNECTION_AUTH_FAILED || ns == NATS_NOT_PERMITTED || ns == NATS_SSL_ERROR ||
+           ns == NATS_SECURE_CONNECTION_WANTED || ns == NATS_SECURE_CONNECTION_REQUIRED;
+}
+
+/* One round over the servers. It may wait, a few seconds at most: nothing else is to be done on this thread before
+ * there is a connection. nats.c's own way (RetryOnFailedConnect) gives up for good in 3.4.1 where a server, or a proxy
+ * before it, takes the first connection and drops it. */
+static void first_connect(kf_transport *t, int64_t now_ns) {
+    natsStatus ns = natsConnection_Connect(&t->nc, t->nats_options);
+    if (ns == NATS_OK) {
+        log_connected(t->nc, "nats_connected");
+        if (subscribe(t) == KF_OK) return;
+        kf_log(KF_ERROR, "nats_closed", KF_STR("why", kf_error_text()), KF_END);
+        end(t, KF_TRANSPORT_CLOSED);
+    } else if (is_refusal(ns)) {
+        kf_log(KF_ERROR, "nats_closed", KF_STR("why", nats_GetLastError(NULL)), KF_END);
+        end(t, KF_TRANSPORT_CLOSED);
+    } else {
+        int64_t wait_ms = retry_wait_ms(++t->n_attempts);
+        log_attempt(t->n_attempts, wait_ms, nats_GetLastError(NULL));
+        t->attempt_ns = now_ns + wait_ms * 1000000;
+    }
+}
+
+/* ---- the tick ---- */
+
+static void on_tick(void *ctx) {
+    kf_transport *t = ctx;
+    int64_t now = kf_clock_now_ns();
+    if (t->n_unanswerable && now - t->logged_ns > LOG_EVERY_NS) {
+        kf_log(KF_WARN, "requests_without_reply_subject", KF_INT("n", t->n_unanswerable), KF_END);
+        t->n_unanswerable = 0;
+        t->logged_ns = now;
+    }
+    if (!t->nc && t->phase == SERVING && now >= t->attempt_ns) first_connect(t, now);
+    if (atomic_load(&t->closed) && t->phase != OVER) end(t, KF_TRANSPORT_CLOSED);
+    if (atomic_load(&t->drain_wanted)) drain_step(t);
+}
+
+/* ---- life ---- */
+
+/* Servers, identity and TLS come from connect.h; here: how a worker behaves that must come back by itself. */
+static kf_status make_options(kf_transport *t, natsOptions **out) {
+    natsOptions *o = NULL;
+    KF_TRY(kf_nats_options_new(&t->opts.nats, "kefud", &o));
+    natsStatus ns = natsOptions_SetMaxReconnect(o, -1); /* for ever */
+    if (ns == NATS_OK) ns = natsOptions_SetCustomReconnectDelay(o, on_retry, t);
+    if (ns == NATS_OK) ns = natsOptions_SetDisconnectedCB(o, on_disconnected, t);
+    if (ns == NATS_OK) ns = natsOptions_SetReconnectedCB(o, on_reconnected, t);
+    if (ns == NATS_OK) ns = natsOptions_SetClosedCB(o, on_closed, t);
+    if (ns == NATS_OK) ns = natsOptions_SetErrorHandler(o, on_async, t);
+    kf_status s = ns == NATS_OK ? KF_OK : KF_NATS_FAIL(ns, "nats.c's options");
+    KF_STEP(s, kf_io_use(t->loop, o));
+    if (s != KF_OK) {
+        natsOptions_Destroy(o);
+        return s;
+    }
+    *out = o;
+    return KF_OK;
+}
+
+static void warn_of_old_client(const kf_transport *t) {
+    if (nats_GetVersionNumber() >= 0x030B00 || !kf_nats_uses_tls(&t->opts.nats)) return;
+    kf_log(KF_WARN, "nats_client_old", KF_STR("version", nats_GetVersion()),
+           KF_STR("why", "before 3.11 a TLS handshake may hang"), KF_END);
 }
 
 static kf_status init(kf_transport *t) {
@@ -509,13 +534,14 @@ kf_status kf_transport_start(const kf_transport_opts *o, kf_server *server, kf_t
     t->server = server;
     t->end_fd = -1;
     kf_status s = init(t);
-    KF_STEP(s, connect_to_broker(t));
-    KF_STEP(s, subscribe(t));
+    KF_STEP(s, make_options(t, &t->nats_options));
     KF_STEP(s, kf_io_start(t->loop));
     if (s != KF_OK) {
         kf_transport_stop(t);
         return s;
     }
+    warn_of_old_client(t);
+    kf_io_wake(t->loop);
     *out = t;
     return KF_OK;
 }
@@ -533,6 +559,7 @@ void kf_transport_stop(kf_transport *t) {
     for (size_t i = 0; i < N_SUBS; i++)
         natsSubscription_Destroy(t->subs[i]);
     natsConnection_Destroy(t->nc);
+    natsOptions_Destroy(t->nats_options);
     nats_CloseAndWait(CLOSE_MS); /* its callbacks are over: nothing of nats.c looks at t any more */
     kf_io_free(t->loop);
     kf_arena_free(&t->spare.arena);

@@ -52,6 +52,34 @@ static void broker_that_comes_late(void **state) {
     broker_stop(&b);
 }
 
+/* A load balancer without a broker behind it: it takes connections and drops them. That is no refusal. */
+static void proxy_without_a_broker(void **state) {
+    (void)state;
+    broker b;
+    worker w;
+    client c;
+    char url[64];
+    int port = free_port(), on = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    assert_int_equal(bind(listener, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(listen(listener, 8), 0);
+    snprintf(url, sizeof url, "nats://127.0.0.1:%d", port);
+    worker_start(&w, url, null_device);
+    for (int i = 0; i < 3; i++)
+        close(accept(listener, NULL, NULL));
+    close(listener);
+    broker_start(&b, port, NULL);
+    worker_wait(&w, "/readyz", 200);
+    client_open(&c, b.url);
+    served(&c, 5);
+    client_close(&c);
+    assert_int_equal(worker_end(&w, SIGTERM, 10000), 0);
+    worker_forget(&w);
+    broker_stop(&b);
+}
+
 static void broker_killed_and_restarted(void **state) {
     (void)state;
     broker b;
@@ -188,6 +216,7 @@ static void one_of_two_workers_dies(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(broker_that_comes_late),
+        cmocka_unit_test(proxy_without_a_broker),
         cmocka_unit_test(broker_killed_and_restarted),
         cmocka_unit_test(sigterm_drains),
         cmocka_unit_test(drain_has_an_end),
