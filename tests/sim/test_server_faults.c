@@ -313,10 +313,11 @@ static void all_at_once(void **state) {
         int n_sent = 0, n_got = 0, n_all = 500, stop_at = round == 5 ? 300 : n_all;
         while (n_sent < stop_at) {
             n_got += drain_outbox(r);
-            if (n_sent - n_got < N) submit_any(r, n_sent++);
+            if (n_sent - n_got == N) continue;
+            submit_any(r, n_sent++);
             char id[16];
             snprintf(id, sizeof id, "%d", n_sent - (int)draw(20));
-            if (draw(10) == 0) kf_server_cancel(r->server, str("default"), str(id));
+            if (draw(4) == 0) kf_server_cancel(r->server, str("default"), str(id));
         }
         if (round == 5) kf_server_stop(r->server);
         if (round == 4) kf_server_drain(r->server);
@@ -333,7 +334,7 @@ static void all_at_once(void **state) {
         wait_empty(r);
         end(r);
     }
-    assert_true(n_answered > 500);
+    assert_true(n_answered > 300);
 }
 
 int main(void) {

@@ -24,12 +24,12 @@ static atomic_size_t n_allocations; /* by threads other than the first */
 static _Thread_local bool is_first_thread;
 static long fail_at = -1, n_live; /* the first thread's calls until one fails, and blocks that it has not given back */
 
+#if OWN_MALLOC
 static bool may_allocate(void) {
     n_allocations += !is_first_thread;
     return !is_first_thread || fail_at < 0 || fail_at-- > 0;
 }
 
-#if OWN_MALLOC
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t n);
