@@ -3,11 +3,13 @@
 
 #include <utf8proc.h>
 
+typedef struct range {
+    uint32_t first, last;
+} range;
+
 /* Marks (Mn), punctuation (P*) and format characters (Cf) that are newer than Unicode 8.0, in order. Code points of
  * other categories may lie inside a range: nobody asks for them. */
-static const struct {
-    uint32_t first, last;
-} newer[] = {
+static const range newer[] = {
     {0x61D, 0x61D},     {0x7FD, 0x7FD},     {0x890, 0x8E2},     {0x9FD, 0x9FE},     {0xA76, 0xA76},
     {0xAFA, 0xAFF},     {0xB55, 0xB55},     {0xC04, 0xC3C},     {0xC77, 0xC77},     {0xC84, 0xC84},
     {0xD00, 0xD00},     {0xD3B, 0xD3C},     {0xD81, 0xD81},     {0xEBA, 0xEBA},     {0xECE, 0xECE},
@@ -19,16 +21,28 @@ static const struct {
     {0x1E944, 0x1E95F},
 };
 
-static bool is_newer(uint32_t cp) {
-    size_t low = 0, high = sizeof newer / sizeof *newer;
+/* Marks that are newer than Unicode 9.0, whose combining classes that library does not know, in the same way. */
+static const range unordered[] = {
+    {0x7FD, 0x7FD},     {0x898, 0x8D3},     {0x9FE, 0x9FE},     {0xC3C, 0xC3C},     {0xD3B, 0xD3C},
+    {0xEBA, 0xEBA},     {0x1715, 0x1715},   {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},   {0xA82C, 0xA82C},
+    {0x10D24, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x1145E, 0x1145E}, {0x11839, 0x11A99},
+    {0x11D42, 0x11F42}, {0x16FF0, 0x16FF1}, {0x1E08F, 0x1E4EF},
+};
+
+static bool is_in(const range *ranges, size_t n, uint32_t cp) {
+    size_t low = 0, high = n;
     while (low < high) {
         size_t mid = (low + high) / 2;
-        if (cp > newer[mid].last)
+        if (cp > ranges[mid].last)
             low = mid + 1;
         else
             high = mid;
     }
-    return low < sizeof newer / sizeof *newer && cp >= newer[low].first;
+    return low < n && cp >= ranges[low].first;
+}
+
+static bool is_newer(uint32_t cp) {
+    return is_in(newer, sizeof newer / sizeof *newer, cp);
 }
 
 static utf8proc_category_t category(uint32_t cp) {
@@ -106,5 +120,6 @@ size_t kf_bert_lower(uint32_t cp, uint32_t out[2]) {
 }
 
 unsigned kf_bert_combining_class(uint32_t cp) {
-    return cp < 0x300 ? 0 : (unsigned)utf8proc_get_property((utf8proc_int32_t)cp)->combining_class;
+    unsigned class = cp < 0x300 ? 0 : (unsigned)utf8proc_get_property((utf8proc_int32_t)cp)->combining_class;
+    return class && is_in(unordered, sizeof unordered / sizeof *unordered, cp) ? 0 : class;
 }

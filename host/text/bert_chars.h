@@ -1,7 +1,7 @@
 /* The classes of characters that BERT's tokenizer asks for, for every code point as Hugging Face's tokenizers has
- * them. That library's tables of categories are those of Unicode 8.0, so what came later counts as a plain character;
- * decompositions and case are those of the present standard. tests/golden/test_golden_tokenizer.c
- * compares every code point. Internal to host/text; pure. */
+ * them. That library's categories are those of Unicode 8.0 and its combining classes those of 9.0, so what came later
+ * counts as a plain character; decompositions and case are those of the present standard.
+ * tests/golden/test_golden_tokenizer.c compares every code point. Internal to host/text; pure. */
 #ifndef KF_TEXT_BERT_CHARS_H
 #define KF_TEXT_BERT_CHARS_H
 
