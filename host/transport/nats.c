@@ -50,7 +50,7 @@ struct kf_transport {
     char *out; /* [OUT_BYTES], the reply that is being written */
     phase phase;
     int64_t phase_ns;        /* when it began */
-    uint64_t n_unanswerable; /* messages without a reply subject, since the last log line */
+    uint64_t n_unanswerable; /* messages without a reply subject (or with one of kilobytes), since the last log line */
     int64_t logged_ns;
     _Atomic bool drain_wanted, closed, stopping;
     _Atomic int ended; /* kf_transport_end */
@@ -179,7 +179,7 @@ static const char *header(natsMsg *msg, const char *name) {
 /* Fills a job from a message: where it came from, then what it asks. False: its arena does not even hold the subjects.
  */
 static bool fill(kf_transport *t, kf_job *job, natsMsg *msg, int64_t now_ns) {
-    static const kf_str no_room = {"the request needs more memory than one job has: send less", 57};
+    static const char no_room[] = "the request needs more memory than one job has: send less";
     const char *reply_to = natsMsg_GetReply(msg), *subject = natsMsg_GetSubject(msg),
                *trace = header(msg, "traceparent");
     const char *lenient = header(msg, "Kefu-Lenient");
@@ -201,7 +201,7 @@ static bool fill(kf_transport *t, kf_job *job, natsMsg *msg, int64_t now_ns) {
     if (job->admitted != KF_OK) {
         size_t n = strlen(kf_error_text());
         char *text = kf_arena_strndup(&job->arena, kf_error_text(), n);
-        job->refusal = text ? (kf_str){text, n} : no_room;
+        job->refusal = text ? (kf_str){text, n} : (kf_str){no_room, sizeof no_room - 1};
     }
     return true;
 }
@@ -210,7 +210,11 @@ static bool fill(kf_transport *t, kf_job *job, natsMsg *msg, int64_t now_ns) {
 static void refuse(kf_transport *t, natsMsg *msg, int64_t now_ns) {
     static const char busy[] = "every place of this worker is taken: come back after retry_after_ms";
     kf_server_state state;
-    if (!fill(t, &t->spare, msg, now_ns)) return;
+    kf_arena_reset(&t->spare.arena);
+    if (!fill(t, &t->spare, msg, now_ns)) {
+        t->n_unanswerable++;
+        return;
+    }
     kf_response r = {.attempt = 1,
                      .final = true,
                      .message = t->spare.refusal,
@@ -229,7 +233,6 @@ static void refuse(kf_transport *t, natsMsg *msg, int64_t now_ns) {
     kf_metric_add(KF_M_RECEIVED, 1); /* as the server counts its own */
     kf_metric_add_label(KF_M_REQUESTS, kf_metric_code_label(r.code), 1);
     kf_metric_observe(KF_M_E2E, kf_clock_now_ns() - now_ns);
-    kf_arena_reset(&t->spare.arena);
 }
 
 static void on_request(kf_transport *t, natsMsg *msg) {
@@ -244,6 +247,7 @@ static void on_request(kf_transport *t, natsMsg *msg) {
     } else if (fill(t, job, msg, now_ns)) {
         kf_server_submit(t->server, job);
     } else {
+        t->n_unanswerable++;
         kf_job_put(t->server, job);
     }
 }
@@ -264,12 +268,12 @@ static void on_cancel(kf_transport *t, natsMsg *msg) {
     const char *data = natsMsg_GetData(msg);
     json_t *root = NULL;
     if (natsMsg_GetDataLength(msg) == 0) return;
+    kf_arena_reset(&t->spare.arena);
     if (data[0] != '{' ||
         kf_wire_json_parse(data, (size_t)natsMsg_GetDataLength(msg), &t->spare.arena, &root) == KF_OK) {
         kf_str id = cancel_field(root, msg, "id", 1), tenant = cancel_field(root, msg, "tenant", 4);
         if (id.n) kf_server_cancel(t->server, tenant.n ? tenant : default_tenant, id);
     }
-    kf_arena_reset(&t->spare.arena);
 }
 
 /* ---- discovery ---- */
@@ -560,7 +564,8 @@ void kf_transport_stop(kf_transport *t) {
         natsSubscription_Destroy(t->subs[i]);
     natsConnection_Destroy(t->nc);
     natsOptions_Destroy(t->nats_options);
-    nats_CloseAndWait(CLOSE_MS); /* its callbacks are over: nothing of nats.c looks at t any more */
+    /* Then its callbacks are over, and nothing of nats.c looks at t any more. Else t stays: the process is ending. */
+    if (nats_CloseAndWait(CLOSE_MS) == NATS_TIMEOUT) return;
     kf_io_free(t->loop);
     kf_arena_free(&t->spare.arena);
     kf_arena_free(&t->scratch);
