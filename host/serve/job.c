@@ -9,8 +9,7 @@
 void kf_job_clear(kf_job_impl *j) {
     kf_arena arena = j->job.arena;
     uint32_t idx = j->idx;
-    uint64_t epoch = j->epoch;
-    *j = (kf_job_impl){.job = {.arena = arena}, .idx = idx, .epoch = epoch};
+    *j = (kf_job_impl){.job = {.arena = arena}, .idx = idx};
     kf_arena_reset(&j->job.arena);
 }
 

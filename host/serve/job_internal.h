@@ -49,7 +49,6 @@ typedef struct kf_job_impl {
     char *parts;     /* [2 * reply_cap] copies of what was streamed, each with its NUL; NULL without stream */
 
     /* the device thread's */
-    uint64_t epoch;      /* which use of this job: a run in flight may still speak of an earlier one */
     uint32_t active_idx; /* its place among the jobs in hand */
     kf_dialogue dialogue;
     kf_understanding understanding;

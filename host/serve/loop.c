@@ -3,7 +3,8 @@
  *
  * Depth one: run n + 1 is enqueued before n's results are read, so the device never waits for the host; where n is
  * already done when n + 1 is to be planned (always so on the CPU), its results come first and nothing is planned in
- * vain. Results of a job that has ended meanwhile fall on nobody: a run notes each job's epoch.
+ * vain. Results of a job that has ended meanwhile fall on nobody: a run notes which use of its job it means. The count
+ * is this thread's own, since the job itself may by then be the I/O thread's again.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +38,7 @@ typedef struct flight {
     pass *finished; /* the pass whose results it brings; NULL: none */
     kf_decoder_step *step;
     kf_plan_row *rows; /* [max_running] of the step */
-    uint64_t *epochs;  /* [max_running] */
+    uint64_t *epochs;  /* [max_running] of the rows' jobs */
     size_t n_rows;
     int64_t begin_ns;
 } flight;
@@ -55,6 +56,7 @@ struct kf_loop {
     int32_t *encode_ids;  /* [encode_max_tokens] */
     kf_decoder_seq *seqs; /* [max_running] */
 
+    uint64_t *epochs; /* [n_jobs] how often each job has ended */
     uint32_t *active; /* [n_jobs] job_idx of every job in hand here, in no order */
     size_t n_active;
     unsigned n_cancels;
@@ -89,7 +91,7 @@ static void leave(struct kf_loop *l, kf_job_impl *j) {
     int32_t slot = kf_plan_remove(&l->plan, j->idx);
     if (slot >= 0) kf_kv_cache_release(l->s->models.kv, (size_t)slot);
     drop_active(l, j);
-    j->epoch++;
+    l->epochs[j->idx]++;
     l->n_ended++;
     kf_metric_observe(KF_M_E2E, kf_clock_now_ns() - j->job.origin.received_ns);
     kf_metric_add_label(KF_M_REQUESTS, kf_metric_code_label((int)j->final.code), 1);
@@ -234,7 +236,7 @@ static void begin_pass(struct kf_loop *l, const kf_run *run) {
     p->cu_seqlens[0] = 0;
     for (size_t i = 0; i < p->n; i++) {
         kf_job_impl *j = job_at(l, run->encode[i]);
-        p->jobs[i] = (job_ref){j->idx, j->epoch};
+        p->jobs[i] = (job_ref){j->idx, l->epochs[j->idx]};
         memcpy(l->encode_ids + n_tokens, j->encoder_ids, j->n_encoder * sizeof *j->encoder_ids);
         n_tokens += j->n_encoder;
         p->cu_seqlens[i + 1] = (int32_t)n_tokens;
@@ -276,7 +278,7 @@ static void enqueue_step(struct kf_loop *l, const kf_run *run, flight *f) {
         const kf_plan_row *row = &run->rows[i];
         kf_job_impl *j = job_at(l, row->job_idx);
         f->rows[i] = *row;
-        f->epochs[i] = j->epoch;
+        f->epochs[i] = l->epochs[row->job_idx];
         if (!j->times.prefill_ns) j->times.prefill_ns = f->begin_ns;
         l->seqs[i] = (kf_decoder_seq){
             .slot = row->slot,
@@ -321,8 +323,9 @@ static void cannot_understand(struct kf_loop *l, kf_job_impl *j, kf_status statu
 }
 
 static void understood(struct kf_loop *l, pass *p, size_t seq_idx, int64_t now_ns) {
-    kf_job_impl *j = job_at(l, p->jobs[seq_idx].idx);
-    if (j->epoch != p->jobs[seq_idx].epoch) return;
+    job_ref ref = p->jobs[seq_idx];
+    if (l->epochs[ref.idx] != ref.epoch) return;
+    kf_job_impl *j = job_at(l, ref.idx);
     j->times.encoded_ns = now_ns;
     kf_metric_observe(KF_M_ENCODE_TIME, now_ns - j->times.encode_ns);
     kf_understand_in in = {
@@ -384,11 +387,11 @@ static void drawn(struct kf_loop *l, kf_job_impl *j, const kf_sample_out *out, i
 static void apply_step(struct kf_loop *l, flight *f, int64_t now_ns) {
     const kf_sample_out *out = kf_decoder_results(f->step);
     for (size_t i = 0; i < f->n_rows; i++) {
-        kf_job_impl *j = job_at(l, f->rows[i].job_idx);
-        if (j->epoch != f->epochs[i]) {
+        uint32_t idx = f->rows[i].job_idx;
+        if (l->epochs[idx] != f->epochs[i]) {
             kf_metric_add(KF_M_WASTED_TOKENS, f->rows[i].n_tokens);
         } else if (f->rows[i].sample) {
-            drawn(l, j, out, now_ns);
+            drawn(l, job_at(l, idx), out, now_ns);
         }
         out += f->rows[i].sample;
     }
@@ -421,7 +424,7 @@ static void apply(struct kf_loop *l, flight *f) {
         return;
     }
     int64_t now = kf_clock_now_ns();
-    moved(l, now);
+    if (f->finished) moved(l, now); /* layers alone prove nothing: nobody waits for them */
     kf_metric_observe(KF_M_STEP_TIME, now - f->begin_ns);
     for (size_t i = 0; f->finished && i < f->finished->n; i++)
         understood(l, f->finished, i, now);
@@ -593,7 +596,8 @@ kf_status kf_loop_new(kf_server *s, struct kf_loop **out) {
     l->encode_ids = calloc(lim->encode_max_tokens, sizeof *l->encode_ids);
     l->seqs = calloc(lim->max_running, sizeof *l->seqs);
     l->active = calloc(lim->n_jobs, sizeof *l->active);
-    if (!l->encode_ids || !l->seqs || !l->active)
+    l->epochs = calloc(lim->n_jobs, sizeof *l->epochs);
+    if (!l->encode_ids || !l->seqs || !l->active || !l->epochs)
         return KF_FAIL(KF_ERR_NO_MEMORY, "device thread: no memory for %zu jobs", lim->n_jobs);
     KF_TRY(make_flights(l, lim));
     KF_TRY(kf_device_alloc(s->device, 64, "probe", &l->probe_memory));
@@ -615,5 +619,6 @@ void kf_loop_free(struct kf_loop *l) {
     free(l->encode_ids);
     free(l->seqs);
     free(l->active);
+    free(l->epochs);
     free(l);
 }
