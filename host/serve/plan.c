@@ -269,8 +269,10 @@ static void begin_pass(kf_plan *p, kf_run *run, int64_t layer_ns) {
 /* As many layers of the pass under way, or of a new one, as fit. One layer of a new pass stays below the encoder's
  * share, so that it can go on beside the decoder. Where nobody is decoding, one layer goes in any case. */
 static void plan_encoder(kf_plan *p, kf_run *run, int64_t budget_ns) {
-    p->encoder_stalled = false;
-    if (p->pass_tokens == 0 && p->wait_encode.n == 0) return;
+    if (p->pass_tokens == 0 && p->wait_encode.n == 0) {
+        p->encoder_stalled = false;
+        return;
+    }
     size_t n_tokens = p->pass_tokens ? p->pass_tokens : p->seqs[p->wait_encode.first].n_encode;
     if (run->n_rows && kf_cost_at(&p->cost.layer, n_tokens) > budget_ns) {
         p->encoder_stalled = true;
@@ -289,6 +291,7 @@ static void plan_encoder(kf_plan *p, kf_run *run, int64_t budget_ns) {
     run->cost_ns += layer_ns * (int64_t)n_layers;
     if (p->pass_layer < p->limits.n_layers) return;
     run->encode_finish = true;
+    p->encoder_stalled = false;
     p->pass_tokens = 0;
 }
 

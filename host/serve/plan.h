@@ -14,7 +14,8 @@
  *
  *  - Running sequences first, then the prompts of those already admitted, then admission, oldest first (Orca, OSDI '22;
  *    vLLM's scheduler: n_computed chases n_total, so a prompt, a chunk of it and a decoder row are one case).
- *  - A quarter of the run is the encoder's while it has work. Its pass is cut between layers.
+ *  - A quarter of the run is the encoder's while it has work. Its pass is cut between layers. Where even one layer has
+ * no room beside the rows, nobody is admitted until they are done and the pass has gone through.
  *  - No block free: the newest sequence is set back (recomputed later), and nobody is admitted in that run.
  *  - Lanes: a request counts as if it had come KF_LANE_AGE_NS later for each lane below high: high goes first, and
  *    nothing waits for ever.
@@ -137,7 +138,7 @@ typedef struct kf_plan {
     size_t n_free_slots;
     size_t n_free_blocks;
     size_t pass_tokens, pass_layer; /* of the pass under way; tokens 0: none */
-    bool encoder_stalled;           /* the last run had no room for a layer: admission waits for it */
+    bool encoder_stalled;           /* a run had no room for a layer: nobody is admitted before its pass has ended */
     int64_t next_deadline_ns;       /* no job's is earlier; 0: none has one */
 } kf_plan;
 

@@ -23,6 +23,7 @@ typedef struct answer {
     size_t n_intents, n_words;
     bool handoff, has_understanding;
     uint32_t seq, completion_tokens;
+    int64_t retry_after_ms;
 } answer;
 
 typedef struct rig {
@@ -109,6 +110,7 @@ static void note(answer *a, const kf_response *m) {
     a->n_intents = m->understanding.n_intents;
     a->n_words = m->understanding.n_words;
     if (a->n_intents) snprintf(a->intent, sizeof a->intent, "%s", m->understanding.intents[0].label);
+    a->retry_after_ms = m->retry_after_ms;
     a->completion_tokens = m->usage.completion_tokens;
 }
 
