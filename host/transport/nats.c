@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "kefu.pb-c.h"
 #include "observe/metrics.h"
 #include "transport/discovery.h"
 #include "transport/loop.h"
@@ -65,29 +66,15 @@ static kf_endpoint *endpoint_of(kf_transport *t, const kf_job *job) {
     return &t->discovery.endpoints[KF_N_ENDPOINTS - 1];
 }
 
-static const char *code_name(kf_code code) {
-    switch (code) {
-    case KF_CODE_OK: return "OK";
-    case KF_CODE_CANCELLED: return "CANCELLED";
-    case KF_CODE_INVALID_ARGUMENT: return "INVALID_ARGUMENT";
-    case KF_CODE_DEADLINE_EXCEEDED: return "DEADLINE_EXCEEDED";
-    case KF_CODE_RESOURCE_EXHAUSTED: return "RESOURCE_EXHAUSTED";
-    case KF_CODE_UNIMPLEMENTED: return "UNIMPLEMENTED";
-    case KF_CODE_INTERNAL: return "INTERNAL";
-    case KF_CODE_UNAVAILABLE: return "UNAVAILABLE";
-    }
-    return "UNKNOWN";
-}
-
 static void count_final(kf_transport *t, const kf_job *job, kf_code code) {
     int64_t took_ns = kf_clock_now_ns() - job->origin.received_ns;
     kf_endpoint *e = endpoint_of(t, job);
     e->num_requests++;
     e->processing_ns += took_ns;
-    if (code != KF_CODE_OK) {
-        e->num_errors++;
-        snprintf(e->last_error, sizeof e->last_error, "%d: %s", code, code_name(code));
-    }
+    if (code == KF_CODE_OK) return;
+    const ProtobufCEnumValue *named = protobuf_c_enum_descriptor_get_value(&kefu__v1__code__descriptor, (int)code);
+    e->num_errors++;
+    snprintf(e->last_error, sizeof e->last_error, "%d: %s", code, named ? named->name : "");
 }
 
 /* A header's value is one line. */
