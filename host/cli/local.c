@@ -7,12 +7,13 @@
 #include <string.h>
 
 const char *const kf_device_names[] = {"cpu", "cuda", "null", NULL};
-const char *const kf_dtype_names[] = {"f32", "bf16", NULL};
+const char *const kf_dtype_names[] = {"f32", "bf16", "auto", NULL};
 
 enum { SPECIAL_TOKENS_MAX = 16 };
 
 kf_status kf_local_open(const kf_local_opts *o, kf_local *out) {
-    kf_device_opts opts = {.dtype = o->dtype ? KF_BF16 : KF_F32, .n_threads = (int)o->threads};
+    const kf_dtype dtypes[] = {KF_F32, KF_BF16, kf_device_fastest_dtype(kf_device_names[o->device])};
+    kf_device_opts opts = {.dtype = dtypes[o->dtype], .n_threads = (int)o->threads};
     kf_local l = {0};
     KF_TRY(kf_device_open(kf_device_names[o->device], &opts, &l.device));
     kf_status s = kf_stream_open(l.device, &l.stream);

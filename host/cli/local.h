@@ -25,7 +25,7 @@ typedef struct kf_local_opts {
 } kf_local_opts;
 
 extern const char *const kf_device_names[]; /* "cpu", "cuda", "null", NULL */
-extern const char *const kf_dtype_names[];  /* "f32", "bf16", NULL */
+extern const char *const kf_dtype_names[];  /* "f32", "bf16", "auto", NULL */
 
 #define KF_MODEL_OPTION(T, f)                                                                                          \
     KF_OPTION("model", KF_OPTION_TEXT, offsetof(T, f.model), "DIR", NULL, "a model's folder", .once = true)
@@ -36,7 +36,7 @@ extern const char *const kf_dtype_names[];  /* "f32", "bf16", NULL */
 #define KF_DEVICE_OPTIONS(T, f)                                                                                        \
     KF_OPTION("device", KF_OPTION_CHOICE, offsetof(T, f.device), "NAME", "cpu", "cpu, cuda or null",                   \
               .choices = kf_device_names),                                                                             \
-        KF_OPTION("dtype", KF_OPTION_CHOICE, offsetof(T, f.dtype), "FORMAT", "f32", "of the weights: f32 or bf16",     \
+        KF_OPTION("dtype", KF_OPTION_CHOICE, offsetof(T, f.dtype), "FORMAT", "f32", "of the weights: f32, bf16, auto", \
                   .choices = kf_dtype_names),                                                                          \
         KF_OPTION("threads", KF_OPTION_INT, offsetof(T, f.threads), "N", "0", "of the cpu device; 0: every core",      \
                   .max = 1024)

@@ -32,6 +32,14 @@ void kf_device_close(kf_device *d) {
     if (d) d->ops->close(d);
 }
 
+kf_dtype kf_device_fastest_dtype(const char *name) {
+    if (!strcmp(name, "cuda")) return KF_BF16;
+#ifdef __x86_64__
+    if (!strcmp(name, "cpu") && __builtin_cpu_supports("avx512bf16")) return KF_BF16;
+#endif
+    return KF_F32;
+}
+
 #ifndef KF_HAVE_CUDA
 kf_status kf_cuda_open(const kf_device_opts *o, kf_device **out) {
     (void)o, (void)out;

@@ -235,6 +235,10 @@ kf_status kf_cuda_open(const kf_device_opts *o, kf_device **out);
 kf_status kf_device_open(const char *name, const kf_device_opts *o, kf_device **out); /* by "cpu", "null", "cuda" */
 void kf_device_close(kf_device *d);
 
+/* The format that this machine computes fastest in: KF_BF16 on "cuda", and on "cpu" where the processor has
+ * instructions for it; else KF_F32. */
+kf_dtype kf_device_fastest_dtype(const char *name);
+
 /* ---- the wrappers: what a model calls ---- */
 
 /* Uninitialised device memory; `what` names it in the ledger and in a refusal ("kv_cache"). KF_ERR_NO_MEMORY says

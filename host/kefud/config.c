@@ -4,7 +4,7 @@
 #include <string.h>
 
 static const char *const devices[] = {"cpu", "cuda", "null", NULL};
-static const char *const dtypes[] = {"f32", "bf16", NULL}; /* in kf_dtype's order */
+static const char *const dtypes[] = {"auto", "f32", "bf16", NULL};
 static const char *const off_on[] = {"off", "on", NULL};
 static const char *const levels[] = {"debug", "info", "warn", "error", NULL}; /* in kf_log_level's order */
 
@@ -15,7 +15,8 @@ static const kf_option table[] = {
     KF_NATS_OPTIONS(kf_kefud_config, nats),
     ROW("models", TEXT, models, "DIR", "models", "folder with encoder/ and decoder/"),
     ROW("device", CHOICE, device, "NAME", "cpu", "cpu, cuda or null (computes nothing)", .choices = devices),
-    ROW("dtype", CHOICE, dtype, "TYPE", "f32", "format of the weights: f32 or bf16", .choices = dtypes),
+    ROW("dtype", CHOICE, dtype, "TYPE", "auto", "format of the weights: f32, bf16 or auto: what is faster here",
+        .choices = dtypes),
     ROW("threads", INT, threads, "N", "0", "compute threads of the cpu device; 0: one a core", .min = 0, .max = 1024),
     ROW("batch-invariant", CHOICE, batch_invariant, "on|off", "on", "the same answer alone or in company",
         .choices = off_on),
@@ -59,6 +60,11 @@ kf_status kf_kefud_config_read(int argc, char **argv, kf_options *o, kf_kefud_co
     if (c.max_gap_ms == 0) c.max_gap_ms = strcmp(devices[c.device], "cuda") == 0 ? 20 : 150;
     *out = c;
     return KF_OK;
+}
+
+kf_dtype kf_kefud_dtype(const kf_kefud_config *c) {
+    if (!strcmp(dtypes[c->dtype], "auto")) return kf_device_fastest_dtype(devices[c->device]);
+    return strcmp(dtypes[c->dtype], "bf16") == 0 ? KF_BF16 : KF_F32;
 }
 
 const char *kf_kefud_device_name(const kf_kefud_config *c) {

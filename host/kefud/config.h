@@ -6,12 +6,13 @@
 
 #include "base/log.h"
 #include "base/options.h"
+#include "device/device.h"
 #include "transport/connect.h"
 
 typedef struct kf_kefud_config {
     kf_nats_opts nats;
     const char *models, *http, *file;
-    int device, dtype, log_level; /* indices: kf_kefud_device_name, kf_dtype, kf_log_level */
+    int device, dtype, log_level; /* indices: kf_kefud_device_name, kf_kefud_dtype, kf_log_level */
     int batch_invariant;          /* 0 off, 1 on */
     int64_t threads, max_jobs, max_running, kv_cache_mb, max_tokens, deadline_ms, drain_s;
     double max_gap_ms;
@@ -21,6 +22,9 @@ typedef struct kf_kefud_config {
 /* Reads command line, environment and file. `o` must outlive the config's texts: kf_options_free ends them.
  * The statuses of kf_options_parse. */
 kf_status kf_kefud_config_read(int argc, char **argv, kf_options *o, kf_kefud_config *out);
+
+/* "auto" is what is faster on this device. */
+kf_dtype kf_kefud_dtype(const kf_kefud_config *c);
 
 /* "cpu", "cuda", "null". */
 const char *kf_kefud_device_name(const kf_kefud_config *c);

@@ -58,9 +58,8 @@ static kf_status start_http(worker *w) {
 
 static kf_status start_server(worker *w) {
     const kf_kefud_config *c = &w->config;
-    kf_device_opts device = {.dtype = c->dtype == 1 ? KF_BF16 : KF_F32,
-                             .n_threads = (int)c->threads,
-                             .batch_invariant_off = !c->batch_invariant};
+    kf_device_opts device = {
+        .dtype = kf_kefud_dtype(c), .n_threads = (int)c->threads, .batch_invariant_off = !c->batch_invariant};
     KF_TRY(kf_device_open(kf_kefud_device_name(c), &device, &w->device));
     kf_server_opts o = {.device = w->device,
                         .models_dir = c->models,
@@ -145,7 +144,7 @@ static int wait_for_end(worker *w) {
 
 static int run(worker *w) {
     kf_log(KF_INFO, "starting", KF_STR("version", KF_VERSION), KF_STR("device", kf_kefud_device_name(&w->config)),
-           KF_STR("models", w->config.models), KF_END);
+           KF_STR("dtype", kf_dtype_name(kf_kefud_dtype(&w->config))), KF_STR("models", w->config.models), KF_END);
     kf_status s = KF_OK;
     KF_STEP(s, block_signals(&w->signal_fd));
     KF_STEP(s, start_http(w));
