@@ -62,7 +62,7 @@ typedef enum kf_finish {
 
 typedef struct kf_handoff {
     bool wanted;
-    const char *reason; /* "asked", "complaint", "low_confidence", … */
+    const char *reason; /* "asked", "complaint", "low_confidence", "no_reply", "no_decoder", "agent_has_it", "other" */
     kf_str summary;     /* for the person who takes over; redacted */
 } kf_handoff;
 

@@ -302,15 +302,6 @@ static void enqueue_step(struct kf_loop *l, const kf_run *run, flight *f) {
         end_refused(l, job_at(l, run->rows[i].job_idx), KF_CODE_INTERNAL, "this worker could not write a reply", 0);
 }
 
-static void enqueue(struct kf_loop *l, const kf_run *run, flight *f) {
-    f->busy = true;
-    f->finished = NULL;
-    f->n_rows = 0;
-    f->begin_ns = kf_clock_now_ns();
-    if (run->n_rows) enqueue_step(l, run, f);
-    if (run->layer_to > run->layer_from) enqueue_encoder(l, run, f);
-}
-
 /* ---- applying results ---- */
 
 static void cannot_understand(struct kf_loop *l, kf_job_impl *j, kf_status status) {
@@ -408,26 +399,51 @@ static bool is_done(const flight *f) {
     return (!f->n_rows || kf_decoder_done(f->step)) && (!f->finished || kf_bert_done(f->finished->pass));
 }
 
-/* Waits for the run and gives everybody what it brought. */
-static void apply(struct kf_loop *l, flight *f) {
-    if (!f->busy) return;
-    f->busy = false;
-    kf_status status = KF_OK;
-    if (f->n_rows) KF_STEP(status, kf_decoder_wait(f->step));
-    if (status == KF_OK && f->n_rows) {
-        moved(l, kf_clock_now_ns());
-        apply_step(l, f, kf_clock_now_ns());
-    }
-    if (f->finished && f->finished->live) KF_STEP(status, kf_bert_wait(f->finished->pass));
-    if (status != KF_OK) {
+/* Waits for the run's step and gives everybody the token that it drew. */
+static void apply_rows(struct kf_loop *l, flight *f) {
+    if (f->n_rows == 0) return;
+    if (kf_decoder_wait(f->step) != KF_OK) {
         fail_device(l);
         return;
     }
     int64_t now = kf_clock_now_ns();
-    if (f->finished) moved(l, now); /* layers alone prove nothing: nobody waits for them */
-    kf_metric_observe(KF_M_STEP_TIME, now - f->begin_ns);
-    for (size_t i = 0; f->finished && i < f->finished->n; i++)
-        understood(l, f->finished, i, now);
+    moved(l, now);
+    apply_step(l, f, now);
+    f->n_rows = 0;
+}
+
+/* Waits for the run's pass, where one ended with it, and goes on with every text that it understood. */
+static void apply_pass(struct kf_loop *l, flight *f) {
+    pass *p = f->finished;
+    if (!p) return;
+    if (p->live && kf_bert_wait(p->pass) != KF_OK) {
+        fail_device(l);
+        return;
+    }
+    int64_t now = kf_clock_now_ns();
+    moved(l, now);
+    for (size_t i = 0; i < p->n; i++)
+        understood(l, p, i, now);
+}
+
+static void apply(struct kf_loop *l, flight *f) {
+    if (!f->busy) return;
+    f->busy = false;
+    if (!l->failed) apply_rows(l, f);
+    if (!l->failed) apply_pass(l, f);
+    kf_metric_observe(KF_M_STEP_TIME, kf_clock_now_ns() - f->begin_ns);
+}
+
+/* The step goes first. On a device that has done it by the time the call returns (the CPU), its tokens go out before
+ * the encoder's piece is begun, unless the run before still has to be applied. */
+static void enqueue(struct kf_loop *l, const kf_run *run, flight *f, const flight *before) {
+    f->busy = true;
+    f->finished = NULL;
+    f->n_rows = 0;
+    f->begin_ns = kf_clock_now_ns();
+    if (run->n_rows) enqueue_step(l, run, f);
+    if (!before->busy && f->n_rows && kf_decoder_done(f->step)) apply_rows(l, f);
+    if (!l->failed && run->layer_to > run->layer_from) enqueue_encoder(l, run, f);
 }
 
 /* ---- between runs ---- */
@@ -534,7 +550,7 @@ static void turn(struct kf_loop *l) {
     bool anything = !l->failed && kf_plan_next(&l->plan, kf_clock_now_ns(), &l->run);
     if (!l->failed) clear_out(l, &l->run);
     if (anything) {
-        enqueue(l, &l->run, next);
+        enqueue(l, &l->run, next, before);
         l->now ^= 1;
     } else if (!before->busy && l->n_active) {
         end_wedged(l);
