@@ -39,6 +39,14 @@ static size_t held_bytes(const kf_job_impl *j) {
     return held;
 }
 
+/* A model may draw the byte 0; a text of ours has none, since whoever reads it as a C string would lose the rest. */
+static void drop_nul(kf_job_impl *j, size_t from) {
+    size_t n = from;
+    for (size_t i = from; i < j->n_reply; i++)
+        if (j->reply[i]) j->reply[n++] = j->reply[i];
+    j->n_reply = n;
+}
+
 static bool end(kf_job_impl *j, kf_finish finish) {
     j->finish = finish;
     j->n_sendable = j->n_reply;
@@ -63,6 +71,7 @@ bool kf_writer_add(const kf_writer *w, kf_job_impl *j, int32_t token, float logp
     size_t from = j->n_reply;
     if (kf_detokenizer_push(&j->detokenizer, w->tokenizer, token, j->reply, j->reply_cap, &j->n_reply) != KF_OK)
         return end(j, KF_FINISH_LENGTH);
+    drop_nul(j, from);
     if (cut_at_stop(j, from)) return end(j, KF_FINISH_STOP);
     if (j->n_written == j->max_new) {
         kf_writer_end(j, KF_FINISH_LENGTH);

@@ -66,6 +66,29 @@ static void alone_is_in_company(void **state) {
     end(company);
 }
 
+/* A gap that no step keeps: prompts go in the smallest chunks, and of some of these the last is a single token. */
+static void however_the_prompt_is_cut(void **state) {
+    (void)state;
+    enum { N = 40 };
+    rig *whole = start("cpu", N, 4), *cut = start_with((rig_opts){"cpu", N, 4, .max_gap_ms = 1e-6});
+    for (int i = 0; i < N; i++) {
+        char text[N + 1];
+        memset(text, '1', (size_t)i + 1);
+        text[i + 1] = 0;
+        kf_server_submit(whole->server, request(whole, i, text, 12));
+        kf_server_submit(cut->server, request(cut, i, text, 12));
+    }
+    wait_finals(whole, N);
+    wait_finals(cut, N);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(whole->answers[i].code, KF_CODE_OK);
+        assert_true(whole->answers[i].completion_tokens > 0);
+        assert_string_equal(cut->answers[i].text, whole->answers[i].text);
+    }
+    end(whole);
+    end(cut);
+}
+
 static void bad_input_is_answered(void **state) {
     (void)state;
     rig *r = start("cpu", 8, 4);
@@ -215,11 +238,17 @@ static void null_device_takes_many(void **state) {
 int main(void) {
     models = tiny_models();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_message),         cmocka_unit_test(parts_add_up),
-        cmocka_unit_test(alone_is_in_company), cmocka_unit_test(bad_input_is_answered),
-        cmocka_unit_test(understanding_alone), cmocka_unit_test(deadlines_end_jobs),
-        cmocka_unit_test(cancel_ends_one),     cmocka_unit_test(stop_answers_all),
-        cmocka_unit_test(drain_finishes),      cmocka_unit_test(null_device_takes_many),
+        cmocka_unit_test(one_message),
+        cmocka_unit_test(parts_add_up),
+        cmocka_unit_test(alone_is_in_company),
+        cmocka_unit_test(however_the_prompt_is_cut),
+        cmocka_unit_test(bad_input_is_answered),
+        cmocka_unit_test(understanding_alone),
+        cmocka_unit_test(deadlines_end_jobs),
+        cmocka_unit_test(cancel_ends_one),
+        cmocka_unit_test(stop_answers_all),
+        cmocka_unit_test(drain_finishes),
+        cmocka_unit_test(null_device_takes_many),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     tiny_remove(models);

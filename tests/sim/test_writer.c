@@ -62,6 +62,17 @@ static void whole_characters(void **state) {
     assert_int_equal(r.job.n_written, 5); /* the end token is not of the reply */
 }
 
+static void no_nul(void **state) {
+    (void)state;
+    reply r;
+    const char *stops[] = {"bc"};
+    begin(&r, 100, stops, 1);
+    assert_true(feed(&r, "a\0\0b\0cd", 7));
+    assert_string_equal(r.text, "a");
+    assert_int_equal(r.job.n_reply, 1);
+    assert_int_equal(r.job.n_written, 6);
+}
+
 static void limits(void **state) {
     (void)state;
     reply r;
@@ -167,9 +178,8 @@ int main(void) {
     }
     writer = (kf_writer){tokenizer, prompt, &config};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(whole_characters),     cmocka_unit_test(limits),
-        cmocka_unit_test(stop_strings),         cmocka_unit_test(held_back),
-        cmocka_unit_test(against_plain_search),
+        cmocka_unit_test(whole_characters), cmocka_unit_test(no_nul),    cmocka_unit_test(limits),
+        cmocka_unit_test(stop_strings),     cmocka_unit_test(held_back), cmocka_unit_test(against_plain_search),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     kf_prompt_close(prompt);
