@@ -70,13 +70,19 @@ static void alone_is_in_company(void **state) {
 static void however_the_prompt_is_cut(void **state) {
     (void)state;
     enum { N = 40 };
+    kf_turn turns[] = {{KF_ROLE_USER, str("1")}, {KF_ROLE_ASSISTANT, str("1")}};
     rig *whole = start("cpu", N, 4), *cut = start_with((rig_opts){"cpu", N, 4, .max_gap_ms = 1e-6});
     for (int i = 0; i < N; i++) {
         char text[N + 1];
         memset(text, '1', (size_t)i + 1);
         text[i + 1] = 0;
-        kf_server_submit(whole->server, request(whole, i, text, 12));
-        kf_server_submit(cut->server, request(cut, i, text, 12));
+        kf_job *jobs[] = {request(whole, i, text, 12), request(cut, i, text, 12)};
+        if (i % 2) { /* five tokens more: lengths of both parities, whatever of the text is named again */
+            jobs[0]->request.history = jobs[1]->request.history = turns;
+            jobs[0]->request.n_history = jobs[1]->request.n_history = 2;
+        }
+        kf_server_submit(whole->server, jobs[0]);
+        kf_server_submit(cut->server, jobs[1]);
     }
     wait_finals(whole, N);
     wait_finals(cut, N);
