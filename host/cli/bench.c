@@ -10,6 +10,7 @@
 #include "cli/client.h"
 #include "cli/request.h"
 #include "cli/term.h"
+#include "wire/wire.h"
 
 typedef struct settings {
     kf_cli_common common;
@@ -69,8 +70,7 @@ static void print_quantiles(const char *name, kf_samples *samples) {
 static void print_counts(const kf_load_result *r) {
     printf("%-11s %llu sent", "requests", (unsigned long long)r->n_sent);
     for (int code = 0; code < KF_LOAD_CODES; code++)
-        if (r->by_code[code])
-            printf(", %llu %s", (unsigned long long)r->by_code[code], kf_client_code_name((Kefu__V1__Code)code));
+        if (r->by_code[code]) printf(", %llu %s", (unsigned long long)r->by_code[code], kf_wire_code_name(code));
     if (r->n_timed_out) printf(", %llu given up", (unsigned long long)r->n_timed_out);
     if (r->n_no_worker) printf(", %llu without a worker", (unsigned long long)r->n_no_worker);
     if (r->n_bad) printf(", %llu answers that are no Response", (unsigned long long)r->n_bad);
@@ -111,8 +111,7 @@ static kf_status print_json(const settings *s, kf_load_result *r) {
     json_t *status = json_object();
     for (int code = 0; code < KF_LOAD_CODES; code++)
         if (r->by_code[code])
-            json_object_set_new(status, kf_client_code_name((Kefu__V1__Code)code),
-                                json_integer((json_int_t)r->by_code[code]));
+            json_object_set_new(status, kf_wire_code_name(code), json_integer((json_int_t)r->by_code[code]));
     json_t *doc = json_pack(
         "{s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:o, s:f, s:f, s:o, s:o, s:o}", "loop", s->rate > 0 ? "open" : "closed",
         "seconds", r->seconds, "sent", (json_int_t)r->n_sent, "given_up", (json_int_t)r->n_timed_out, "no_worker",

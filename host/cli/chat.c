@@ -13,6 +13,7 @@
 #include "cli/show.h"
 #include "cli/term.h"
 #include "text/utf8.h"
+#include "wire/wire.h"
 
 enum { HISTORY_MAX = 64 }; /* turns: the wire's limit */
 
@@ -114,7 +115,7 @@ static void show_end(conversation *c, const Kefu__V1__Response *r) {
     if (r->reply) show_rest(c, r->reply->text, 0);
     fputs(plain, stdout);
     if (code != KEFU__V1__CODE__OK) {
-        printf("%s%s[%s", c->n_shown ? " " : "", kf_style(stdout, KF_RED), kf_client_code_name(code));
+        printf("%s%s[%s", c->n_shown ? " " : "", kf_style(stdout, KF_RED), kf_wire_code_name((int)code));
         if (r->status && *r->status->message) {
             fputs(": ", stdout);
             kf_term_text(stdout, r->status->message);

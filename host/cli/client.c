@@ -84,11 +84,6 @@ void kf_client_new_id(char out[33]) {
         snprintf(out + 2 * i, 3, "%02x", bits[i]);
 }
 
-const char *kf_client_code_name(Kefu__V1__Code code) {
-    const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(&kefu__v1__code__descriptor, (int)code);
-    return v ? v->name : "?";
-}
-
 int64_t kf_client_sent_ns(const kf_client *c) {
     return c->sent_ns;
 }

@@ -56,7 +56,4 @@ void kf_client_subject(const Kefu__V1__Request *request, const char *lane, char 
 /* 128 random bits in hex, for ids of requests and sessions. out [33]. */
 void kf_client_new_id(char out[33]);
 
-/* "OK", "INVALID_ARGUMENT", …; "?" for a number that the contract does not have. */
-const char *kf_client_code_name(Kefu__V1__Code code);
-
 #endif

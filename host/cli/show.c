@@ -8,6 +8,7 @@
 #include "cli/client.h"
 #include "cli/term.h"
 #include "wire/json.h"
+#include "wire/wire.h"
 
 enum { HEAD_COLUMNS = 11, OTHER_INTENTS = 2 };
 
@@ -82,7 +83,7 @@ static void show_understanding(FILE *to, const Kefu__V1__Understanding *u) {
 static void show_status(FILE *to, const Kefu__V1__Response *r) {
     Kefu__V1__Code code = r->status ? r->status->code : KEFU__V1__CODE__OK;
     head(to, "status");
-    styled(to, code == KEFU__V1__CODE__OK ? KF_GREEN : KF_RED, kf_client_code_name(code));
+    styled(to, code == KEFU__V1__CODE__OK ? KF_GREEN : KF_RED, kf_wire_code_name((int)code));
     if (r->status && *r->status->message) {
         fputs(": ", to);
         kf_term_text(to, r->status->message);

@@ -91,8 +91,7 @@ kf_code kf_code_of(kf_status s) {
     switch (s) {
     case KF_OK: return KF_CODE_OK;
     case KF_ERR_INVALID:
-    case KF_ERR_TOO_LARGE:
-    case KF_ERR_CORRUPT: return KF_CODE_INVALID_ARGUMENT;
+    case KF_ERR_TOO_LARGE: return KF_CODE_INVALID_ARGUMENT; /* as it stands it will be too large the next time too */
     case KF_ERR_UNSUPPORTED: return KF_CODE_UNIMPLEMENTED;
     case KF_ERR_NO_MEMORY:
     case KF_ERR_OVERLOADED: return KF_CODE_RESOURCE_EXHAUSTED;

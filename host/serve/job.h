@@ -25,6 +25,9 @@ typedef enum kf_code {
     KF_CODE_UNAVAILABLE = 14,
 } kf_code;
 
+/* The code that a client is told for a status of ours. */
+kf_code kf_code_of(kf_status s);
+
 typedef enum kf_lane { KF_LANE_HIGH, KF_LANE_NORMAL, KF_LANE_LOW, KF_N_LANES } kf_lane;
 typedef enum kf_want { KF_WANT_REPLY, KF_WANT_UNDERSTAND } kf_want;
 

@@ -86,7 +86,4 @@ void kf_job_publish(kf_job_impl *j, kf_queue *outbox, size_t n_bytes);
 
 kf_job *kf_outbox_pop(kf_queue *outbox);
 
-/* The code that a status of ours becomes. */
-kf_code kf_code_of(kf_status s);
-
 #endif

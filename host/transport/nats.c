@@ -11,7 +11,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "kefu.pb-c.h"
 #include "observe/metrics.h"
 #include "transport/discovery.h"
 #include "transport/loop.h"
@@ -72,9 +71,8 @@ static void count_final(kf_transport *t, const kf_job *job, kf_code code) {
     e->num_requests++;
     e->processing_ns += took_ns;
     if (code == KF_CODE_OK) return;
-    const ProtobufCEnumValue *named = protobuf_c_enum_descriptor_get_value(&kefu__v1__code__descriptor, (int)code);
     e->num_errors++;
-    snprintf(e->last_error, sizeof e->last_error, "%d: %s", code, named ? named->name : "");
+    snprintf(e->last_error, sizeof e->last_error, "%d: %s", code, kf_wire_code_name((int)code));
 }
 
 /* A header's value is one line. */
@@ -209,7 +207,7 @@ static void refuse(kf_transport *t, natsMsg *msg, int64_t now_ns) {
                      .handoff.summary = {"", 0},
                      .model = t->discovery.model};
     if (t->spare.admitted != KF_OK) {
-        r.code = kf_wire_code(t->spare.admitted);
+        r.code = kf_code_of(t->spare.admitted);
     } else {
         kf_server_state_get(t->server, &state);
         r.code = KF_CODE_RESOURCE_EXHAUSTED;

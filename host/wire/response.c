@@ -171,18 +171,7 @@ kf_status kf_wire_encode(const kf_request *r, const kf_response *response, kf_ar
     return KF_OK;
 }
 
-kf_code kf_wire_code(kf_status s) {
-    switch (s) {
-    case KF_OK: return KF_CODE_OK;
-    case KF_ERR_INVALID:
-    case KF_ERR_TOO_LARGE: return KF_CODE_INVALID_ARGUMENT; /* as it stands it will be too large the next time too */
-    case KF_ERR_UNSUPPORTED: return KF_CODE_UNIMPLEMENTED;
-    case KF_ERR_OVERLOADED:
-    case KF_ERR_NO_MEMORY: return KF_CODE_RESOURCE_EXHAUSTED;
-    case KF_ERR_CLOSED:
-    case KF_ERR_DEVICE: return KF_CODE_UNAVAILABLE;
-    case KF_ERR_DEADLINE: return KF_CODE_DEADLINE_EXCEEDED;
-    case KF_ERR_CANCELLED: return KF_CODE_CANCELLED;
-    default: return KF_CODE_INTERNAL;
-    }
+const char *kf_wire_code_name(int code) {
+    const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(&kefu__v1__code__descriptor, code);
+    return v ? v->name : "?";
 }

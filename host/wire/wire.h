@@ -46,8 +46,8 @@ kf_status kf_wire_decode(const kf_wire_in *in, const kf_wire_limits *limits, kf_
 kf_status kf_wire_encode(const kf_request *r, const kf_response *response, kf_arena *arena, void *out, size_t cap,
                          size_t *n);
 
-/* The code that a client is told for a status of ours. */
-kf_code kf_wire_code(kf_status s);
+/* A code as kefu.proto spells it, "INVALID_ARGUMENT"; "?" for a number that the contract does not have. A constant. */
+const char *kf_wire_code_name(int code);
 
 /* FNV-1a 64 over session_id's bytes, mod 16: the subject's bucket. */
 unsigned kf_wire_bucket(const char *session_id, size_t n_bytes);
