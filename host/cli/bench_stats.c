@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/random.h"
+
 kf_status kf_samples_add(kf_samples *s, double value) {
     if (s->n == s->cap) {
         size_t cap = s->cap ? 2 * s->cap : 1024;
@@ -48,10 +50,6 @@ kf_quantiles kf_samples_quantiles(kf_samples *s) {
 }
 
 double kf_poisson_gap(uint64_t *state, double rate) {
-    uint64_t z = *state += 0x9E3779B97F4A7C15u; /* splitmix64 */
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    z ^= z >> 31;
-    double u = ((double)(z >> 11) + 0.5) * 0x1p-53; /* in (0, 1) */
+    double u = ((double)(kf_random_next(state) >> 11) + 0.5) * 0x1p-53; /* in (0, 1) */
     return -log(u) / rate;
 }

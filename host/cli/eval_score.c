@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
+
 enum { LABELS_MAX = 1024, RESAMPLES = 1000 };
 
 /* ---- the tally ---- */
@@ -108,13 +110,6 @@ static void add_row(const kf_tally *t, size_t row, counts *c) {
         c[t->events[e].label].of[t->events[e].outcome] += t->events[e].n;
 }
 
-static uint64_t next_random(uint64_t *state) { /* splitmix64 */
-    uint64_t z = *state += 0x9E3779B97F4A7C15u;
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-    return z ^ (z >> 31);
-}
-
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -141,7 +136,7 @@ static kf_status bootstrap(const kf_tally *t, const counts *whole, kf_estimate *
     for (size_t r = 0; s == KF_OK && r < RESAMPLES; r++) {
         memset(c, 0, t->n_labels * sizeof *c);
         for (size_t i = 0; i < t->n_rows; i++)
-            add_row(t, next_random(&state) % t->n_rows, c);
+            add_row(t, kf_random_next(&state) % t->n_rows, c);
         figures_of(c, t->n_labels, figures);
         for (size_t f = 0; f < n_figures; f++)
             samples[f * RESAMPLES + r] = figures[f];

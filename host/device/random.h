@@ -5,12 +5,7 @@
 
 #include <stdint.h>
 
-/* The finaliser of splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014). */
-static inline uint64_t kf_random_mix(uint64_t z) {
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
+#include "base/random.h"
 
 /* Uniform in [0, 1), a multiple of 2^-24, so exact in f32. */
 static inline float kf_random_uniform(uint32_t seed_lo, uint32_t seed_hi, uint32_t position) {

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "observe/metrics.h"
 #include "serve/server_internal.h"
 
@@ -101,14 +102,6 @@ static kf_status prepare_reply(kf_server *s, kf_job_impl *j) {
     return KF_OK;
 }
 
-/* splitmix64 (Steele, Lea, Flood 2014): the seeds of requests that bring none. */
-static uint64_t next_seed(kf_server *s) {
-    uint64_t z = s->seed += 0x9E3779B97F4A7C15u;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
-    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
-    return z ^ z >> 31;
-}
-
 int64_t kf_retry_after_ms(kf_server *s) {
     int64_t ns = atomic_load_explicit(&s->gauges.ns_per_job, memory_order_relaxed);
     int64_t n = (int64_t)atomic_load_explicit(&s->n_in_hand, memory_order_relaxed);
@@ -126,7 +119,7 @@ static bool would_be_late(kf_server *s, const kf_job_impl *j, int64_t *wait_ms) 
 static kf_status admit(kf_server *s, kf_job_impl *j) {
     KF_TRY(tokenise(s, j));
     if (j->job.request.want == KF_WANT_REPLY && s->models.decoder) KF_TRY(prepare_reply(s, j));
-    if (!j->job.request.generate.has_seed) j->job.request.generate.seed = next_seed(s);
+    if (!j->job.request.generate.has_seed) j->job.request.generate.seed = kf_random_next(&s->seed);
     return KF_OK;
 }
 
