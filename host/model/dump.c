@@ -12,6 +12,10 @@
 #include "base/log.h"
 #include "device/bf16.h"
 
+static void log_failure(const char *tensor, const char *why) {
+    kf_log(KF_ERROR, "dump_failed", KF_STR("tensor", tensor), KF_STR("why", why), KF_END);
+}
+
 /* ---- showing a tensor ---- */
 
 /* Waits for the stream and returns the view's rows as f32 without gaps, the caller's to free. */
@@ -49,7 +53,7 @@ void kf_dump_rows(const kf_dump *d, kf_stream *s, kf_dump_view v, const char *na
     vsnprintf(full, sizeof full, name, ap);
     va_end(ap);
     if (fetch(s, v, &f) != KF_OK) {
-        kf_log(KF_ERROR, "dump_failed", KF_STR("tensor", full), KF_STR("why", kf_error_text()), KF_END);
+        log_failure(full, kf_error_text());
         return;
     }
     d->tensor(d->user, full, f, v.n_rows, v.width);
@@ -76,7 +80,10 @@ static void folder_tensor(void *user, const char *name, const float *x, size_t n
     if (f->n + n > f->cap) {
         size_t cap = 2 * (f->n + n);
         float *grown = realloc(f->data, cap * sizeof *grown);
-        if (!grown) return;
+        if (!grown) {
+            log_failure(name, "no memory for its values");
+            return;
+        }
         f->data = grown;
         f->cap = cap;
     }
@@ -84,7 +91,10 @@ static void folder_tensor(void *user, const char *name, const float *x, size_t n
     const size_t begin = f->n * sizeof *x, end = begin + n * sizeof *x;
     json_t *line = json_pack("{s:s, s:[I, I], s:[I, I]}", "dtype", "F32", "shape", (json_int_t)n_rows,
                              (json_int_t)width, "data_offsets", (json_int_t)begin, (json_int_t)end);
-    if (json_object_set_new(f->header, name, line) == 0) f->n += n;
+    if (json_object_set_new(f->header, name, line) == 0)
+        f->n += n;
+    else
+        log_failure(name, "no memory for its line in the header");
 }
 
 static kf_status write_file(const char *path, const char *header, const float *data, size_t n) {

@@ -228,6 +228,10 @@ static void take(struct kf_loop *l, kf_job_impl *j) {
 
 /* ---- enqueueing a run ---- */
 
+static void log_refused_pass(void) {
+    kf_log(KF_ERROR, "encoder_pass_refused", KF_STR("text", kf_error_text()), KF_END);
+}
+
 static void begin_pass(struct kf_loop *l, const kf_run *run) {
     pass *p = &l->passes[l->pass_now ^= 1];
     size_t n_tokens = 0;
@@ -247,7 +251,7 @@ static void begin_pass(struct kf_loop *l, const kf_run *run) {
     kf_metric_observe(KF_M_ENCODE_BATCH_SEQS, (int64_t)p->n);
     kf_metric_observe(KF_M_ENCODE_BATCH_TOKENS, (int64_t)n_tokens);
     p->live = kf_bert_begin(p->pass, l->s->stream, &(kf_bert_input){l->encode_ids, p->cu_seqlens, p->n}) == KF_OK;
-    if (!p->live) kf_log(KF_ERROR, "encoder_pass_refused", KF_STR("text", kf_error_text()), KF_END);
+    if (!p->live) log_refused_pass();
 }
 
 static void enqueue_encoder(struct kf_loop *l, const kf_run *run, flight *f) {
@@ -256,7 +260,10 @@ static void enqueue_encoder(struct kf_loop *l, const kf_run *run, flight *f) {
     if (p->live && run->layer_to > run->layer_from)
         kf_bert_layers(p->pass, l->s->stream, run->layer_from, run->layer_to);
     if (!run->encode_finish) return;
-    if (p->live && kf_bert_finish(p->pass, l->s->stream) != KF_OK) p->live = false;
+    if (p->live && kf_bert_finish(p->pass, l->s->stream) != KF_OK) {
+        p->live = false;
+        log_refused_pass();
+    }
     f->finished = p;
 }
 

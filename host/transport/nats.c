@@ -271,8 +271,11 @@ static void on_discovery(kf_transport *t, natsMsg *msg, unsigned idx) {
     kf_server_state_get(t->server, &state);
     kf_discovery_verb verb = kf_discovery_subject(&t->discovery, idx, subject, sizeof subject);
     kf_status s = kf_discovery_answer(&t->discovery, verb, &state, t->out, &n);
-    if (s == KF_OK) natsConnection_Publish(t->nc, natsMsg_GetReply(msg), t->out, (int)n);
-    if (s != KF_OK) kf_log(KF_WARN, "discovery_not_answered", KF_STR("why", kf_error_text()), KF_END);
+    natsStatus ns = NATS_OK;
+    if (s == KF_OK) ns = natsConnection_Publish(t->nc, natsMsg_GetReply(msg), t->out, (int)n);
+    if (s != KF_OK || ns != NATS_OK)
+        kf_log(KF_WARN, "discovery_not_answered", KF_STR("why", s != KF_OK ? kf_error_text() : natsStatus_GetText(ns)),
+               KF_END);
 }
 
 static void on_messages(void *ctx) {
