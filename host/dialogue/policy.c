@@ -153,12 +153,18 @@ static kf_status copy_string(const char *path, const char *field, const json_t *
     return *out ? KF_OK : KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for %s", path, field);
 }
 
-static kf_status add_intent(kf_policy *p, const char *path, const char *label, const json_t *v) {
+/* reason: a constant, or NULL. */
+static kf_status add_intent(kf_policy *p, const char *path, const char *label, const char *reason) {
     if (p->n_intents == KF_POLICY_MAX_INTENTS)
         return KF_FAIL(KF_ERR_TOO_LARGE, "%s: more than %d intents", path, KF_POLICY_MAX_INTENTS);
     kf_policy_intent *intent = &p->intents[p->n_intents++];
-    *intent = (kf_policy_intent){.label = strdup(label)};
-    if (!intent->label) return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for an intent", path);
+    *intent = (kf_policy_intent){.label = strdup(label), .handoff = reason};
+    return intent->label ? KF_OK : KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for an intent", path);
+}
+
+static kf_status read_intent(kf_policy *p, const char *path, const char *label, const json_t *v) {
+    KF_TRY(add_intent(p, path, label, NULL));
+    kf_policy_intent *intent = &p->intents[p->n_intents - 1];
     const json_t *title = json_object_get(v, "title"), *handoff = json_object_get(v, "handoff");
     if (title) KF_TRY(copy_string(path, "an intent's title", title, &intent->title));
     if (!handoff) return KF_OK;
@@ -208,17 +214,13 @@ static kf_status read_policy(kf_policy *p, const char *path, json_t *root) {
         p->n_bot_names++;
     }
     const char *label;
-    json_object_foreach(json_object_get(root, "intents"), label, v) KF_TRY(add_intent(p, path, label, v));
+    json_object_foreach(json_object_get(root, "intents"), label, v) KF_TRY(read_intent(p, path, label, v));
     return KF_OK;
 }
 
 static kf_status read_defaults(kf_policy *p, const char *path) {
-    json_t *v = json_pack("{s:s}", "handoff", "asked");
-    kf_status s = add_intent(p, path, "human_agent", v);
-    if (s == KF_OK && v && !json_object_set_new(v, "handoff", json_string("complaint")))
-        s = add_intent(p, path, "complaint", v);
-    json_decref(v);
-    return s;
+    KF_TRY(add_intent(p, path, "human_agent", "asked"));
+    return add_intent(p, path, "complaint", "complaint");
 }
 
 kf_status kf_policy_load(const char *path, kf_policy *out) {
