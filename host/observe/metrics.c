@@ -17,6 +17,10 @@ static const double count_bounds[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 102
 
 enum { N_TIME = sizeof time_bounds / sizeof *time_bounds, N_COUNT = sizeof count_bounds / sizeof *count_bounds };
 
+/* kefu.proto's numbers, and beside each its name. */
+enum { INTERNAL = 13 };
+static const int codes[] = {0, 1, 3, 4, 5, 8, 12, INTERNAL, 14};
+enum { N_CODES = sizeof codes / sizeof *codes };
 static const char *const code_names[] = {"OK",
                                          "CANCELLED",
                                          "INVALID_ARGUMENT",
@@ -82,17 +86,9 @@ static struct {
 } values[KF_N_METRICS];
 
 unsigned kf_metric_code_label(int code) {
-    switch (code) {
-    case 0: return 0;
-    case 1: return 1;
-    case 3: return 2;
-    case 4: return 3;
-    case 5: return 4;
-    case 8: return 5;
-    case 12: return 6;
-    case 14: return 8;
-    default: return 7;
-    }
+    for (unsigned i = 0; i < N_CODES; i++)
+        if (codes[i] == code) return i;
+    return kf_metric_code_label(INTERNAL);
 }
 
 void kf_metric_add_label(kf_metric m, unsigned label, uint64_t n) {
