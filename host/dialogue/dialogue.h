@@ -2,10 +2,10 @@
  * next comes out, and whoever carries it out (serve/, a test) answers with the next event.
  *
  *     kf_dialogue_begin(&d, &(kf_dialogue_in){.policy = …, .arena = …, .text = …, .reply_wanted = true});
- *     kf_dialogue_step(&d, &(kf_dialogue_event){.kind = KF_EV_ADMITTED});              // KF_DO_ENCODE
- *     kf_dialogue_step(&d, &(kf_dialogue_event){KF_EV_UNDERSTOOD, .understood = &u});  // KF_DO_GENERATE or
- * KF_DO_FINISH kf_dialogue_step(&d, &(kf_dialogue_event){KF_EV_WRITTEN, .written = …});         // KF_DO_FINISH …
- * d.reply, d.finish, d.handoff …
+ *     kf_dialogue_step(&d, &(kf_dialogue_event){KF_EV_ADMITTED});                     // KF_DO_ENCODE
+ *     kf_dialogue_step(&d, &(kf_dialogue_event){KF_EV_UNDERSTOOD, .understood = &u}); // KF_DO_GENERATE
+ *     kf_dialogue_step(&d, &(kf_dialogue_event){KF_EV_WRITTEN, .written = …});        // KF_DO_FINISH
+ *     // the outcome: d.reply, d.finish, d.handoff
  *
  * Wants are bits, so that later ones (put a key, search, ask for facts, act) can be asked for together; each brings
  * its event and, where something must be waited for, its state. KF_DO_FINISH comes exactly once.

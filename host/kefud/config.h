@@ -2,8 +2,6 @@
 #ifndef KF_KEFUD_CONFIG_H
 #define KF_KEFUD_CONFIG_H
 
-#include <stdio.h>
-
 #include "base/log.h"
 #include "base/options.h"
 #include "device/device.h"

@@ -21,7 +21,7 @@ kf_status kf_model_file_pread(int fd, const char *path, const char *what, void *
  * line. */
 kf_status kf_model_json_parse(const char *text, size_t n, const char *path, json_t **out);
 
-/* The same from a file of at most bytes_max; *hash, unless NULL, is FNV-1a 64 over its bytes. KF_ERR_TOO_LARGE;
+/* The same from a file of at most bytes_max; *hash, unless NULL, is kf_fnv1a over its bytes. KF_ERR_TOO_LARGE;
  * KF_ERR_NOT_FOUND; KF_ERR_IO; KF_ERR_CORRUPT. */
 kf_status kf_model_json_read(const char *path, size_t bytes_max, json_t **out, uint64_t *hash);
 

@@ -191,8 +191,8 @@ static kf_status list_names(const char *folder, char *names[HEADS_MAX], size_t *
         size_t len = strlen(e->d_name);
         if (e->d_name[0] == '.' || len <= 5 || strcmp(e->d_name + len - 5, ".json") != 0) continue;
         if (len - 5 >= sizeof((kf_head *)0)->name || *n == HEADS_MAX - 1)
-            s = KF_FAIL(KF_ERR_TOO_LARGE, "%s: %.80s: a head's name has at most 63 bytes, a trunk at most %d heads",
-                        folder, e->d_name, HEADS_MAX);
+            s = KF_FAIL(KF_ERR_TOO_LARGE, "%s: %.80s: a head's name has at most 63 bytes, a folder at most %d heads",
+                        folder, e->d_name, HEADS_MAX - 1);
         else if (!(names[*n] = strndup(e->d_name, len - 5)))
             s = KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for a head's name", folder);
         else
