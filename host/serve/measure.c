@@ -145,7 +145,8 @@ static kf_status measure_encoder(bench *b) {
     kf_cost_curve pass = {0};
     int64_t n_layers = (int64_t)s->limits.n_layers;
     int64_t enough = s->limits.max_gap_ns / 4 * n_layers; /* a layer is never given more than a quarter of a run */
-    KF_TRY(curve(b, run_encoder, 8, s->models.encode_max_tokens, enough, &pass));
+    size_t most = min_size(s->models.encode_max_tokens, s->models.encode_max_seqs * s->models.encoder_max_seqlen);
+    KF_TRY(curve(b, run_encoder, 8, most, enough, &pass));
     for (size_t i = 0; i < pass.n; i++)
         kf_cost_add(&s->cost.layer, (size_t)pass.size[i], (pass.ns[i] + n_layers - 1) / n_layers);
     return KF_OK;
