@@ -46,12 +46,13 @@ bool kf_prompt_is_stop(const kf_prompt *p, int32_t id) {
 /* ---- tokenising ---- */
 
 /* A piece has at least one byte, so a text has at most as many ids as bytes. */
-static kf_status tokenise(const kf_prompt *p, kf_arena *arena, kf_str text, size_t max_ids, kf_ids *out, bool *cut) {
+static kf_status tokenise(const kf_prompt *p, kf_arena *arena, kf_str text, size_t max_ids, kf_prompt_ids *out,
+                          bool *cut) {
     size_t cap = text.n < max_ids ? text.n : max_ids;
     kf_encoding e = {.cap = cap, .ids = kf_arena_alloc(arena, cap * sizeof *e.ids)};
     if (!e.ids) return KF_FAIL(KF_ERR_NO_MEMORY, "prompt: the job's arena has no room for %zu ids", cap);
     KF_TRY(kf_tokenizer_encode(p->tokenizer, text.s, text.n, KF_SPECIAL_NONE, &e));
-    *out = (kf_ids){.ids = e.ids, .n = e.n};
+    *out = (kf_prompt_ids){.ids = e.ids, .n = e.n};
     *cut = e.n_total > e.n;
     return KF_OK;
 }
@@ -79,7 +80,7 @@ kf_status kf_prompt_prepare(const kf_prompt *p, kf_arena *arena, kf_str text, co
     out->n_turns = 0;
     KF_TRY(tokenise(p, arena, text, max_ids, &out->text, &cut));
     for (size_t i = 0; i < n; i++) {
-        kf_ids said, reply;
+        kf_prompt_ids said, reply;
         KF_TRY(tokenise(p, arena, history[at[i]].text, max_ids, &said, &cut));
         KF_TRY(tokenise(p, arena, history[at[i] + 1].text, max_ids, &reply, &cut_reply));
         if (cut || cut_reply) {
@@ -109,7 +110,7 @@ static void put_id(writer *w, int32_t id) {
     }
 }
 
-static void put_ids(writer *w, kf_ids x) {
+static void put_ids(writer *w, kf_prompt_ids x) {
     if (w->cap - w->n < x.n) {
         w->full = true;
         return;
@@ -141,7 +142,7 @@ static void put_entities(const kf_prompt *p, writer *w, const kf_understanding *
     }
 }
 
-static void put_turn(const kf_prompt *p, writer *w, const layout *l, kf_ids text, kf_ids reply,
+static void put_turn(const kf_prompt *p, writer *w, const layout *l, kf_prompt_ids text, kf_prompt_ids reply,
                      const kf_understanding *u) {
     for (size_t i = 0; i < l->n; i++) {
         switch (l->fields[i]) {
@@ -168,7 +169,7 @@ size_t kf_prompt_build(const kf_prompt *p, const kf_prompt_texts *texts, const k
         put_id(&w, p->bos);
         for (size_t i = first; i < texts->n_turns; i++)
             put_turn(p, &w, &p->earlier, texts->turns[i].text, texts->turns[i].reply, NULL);
-        put_turn(p, &w, &p->present, texts->text, (kf_ids){0}, u);
+        put_turn(p, &w, &p->present, texts->text, (kf_prompt_ids){0}, u);
         if (!w.full) return w.n;
     }
     return 0;

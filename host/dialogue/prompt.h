@@ -34,15 +34,15 @@ void kf_prompt_close(kf_prompt *p);
 /* A token after which the reply is over; the checkpoint's own end tokens are the caller's to know. */
 bool kf_prompt_is_stop(const kf_prompt *p, int32_t id);
 
-typedef struct kf_ids {
+typedef struct kf_prompt_ids {
     const int32_t *ids;
     size_t n;
-} kf_ids;
+} kf_prompt_ids;
 
 typedef struct kf_prompt_texts {
-    kf_ids text;
+    kf_prompt_ids text;
     struct {
-        kf_ids text, reply;
+        kf_prompt_ids text, reply;
     } turns[KF_PROMPT_MAX_TURNS]; /* oldest first: what the customer said and what was answered */
     size_t n_turns;
 } kf_prompt_texts;
