@@ -2,10 +2,9 @@
  *
  *     typedef struct settings { const char *nats; int64_t max_jobs; bool json; int device; } settings;
  *     static const kf_option table[] = {
- *         {"nats", KF_OPTION_TEXT, offsetof(settings, nats), "URL", "nats://127.0.0.1:4222", "where the broker is"},
- *         {"max-jobs", KF_OPTION_INT, offsetof(settings, max_jobs), "N", "256", "requests in hand", .min = 1, .max =
- * 1e5},
- *         {"json", KF_OPTION_FLAG, offsetof(settings, json), NULL, NULL, "print JSON"},
+ *         KF_OPTION("nats", KF_OPTION_TEXT, offsetof(settings, nats), "URL", "nats://127.0.0.1:4222", "the broker"),
+ *         KF_OPTION("max-jobs", KF_OPTION_INT, offsetof(settings, max_jobs), "N", "256", "in hand", .max = 1e5),
+ *         KF_OPTION("json", KF_OPTION_FLAG, offsetof(settings, json), NULL, NULL, "print JSON", .once = true),
  *     };
  *     kf_options o = {.program = "kefu ask", .table = table, .n_table = 3};
  *     settings s;

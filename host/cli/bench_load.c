@@ -254,8 +254,8 @@ static kf_status connect_and_subscribe(load *l) {
     natsOptions *opts = NULL;
     char wildcard[SUBJECT_BYTES];
     KF_TRY(kf_nats_options_new(l->o->nats, "kefu bench", &opts));
-    natsOptions_SetSendAsap(opts, true); /* the flusher's delay is no latency of the worker's */
-    natsStatus ns = natsConnection_Connect(&l->nc, opts);
+    natsStatus ns = natsOptions_SetSendAsap(opts, true); /* the flusher's delay is no latency of the worker's */
+    if (ns == NATS_OK) ns = natsConnection_Connect(&l->nc, opts);
     natsOptions_Destroy(opts);
     if (ns != NATS_OK) return KF_NATS_FAIL(ns, "no connection to %s", l->o->nats->url);
     ns = natsInbox_Create(&l->inbox);

@@ -171,7 +171,7 @@ int kf_cmd_generate(int argc, char **argv) {
     settings s = {0};
     int code;
     if (!kf_cli_parse(&o, argc, argv, &s, &s.common, &code)) return code;
-    if (!s.local.model) return kf_cli_usage(&o, "--model is missing");
-    if (!s.local.text == !s.local.ids) return kf_cli_usage(&o, "one of --text and --ids is wanted");
+    const char *lacks = kf_local_lacks(&s.local);
+    if (lacks) return kf_cli_usage(&o, "%s", lacks);
     return kf_cli_end(&o, generate(&s, &o), KF_EXIT_OK);
 }

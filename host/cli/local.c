@@ -11,6 +11,11 @@ const char *const kf_dtype_names[] = {"f32", "bf16", "auto", NULL};
 
 enum { SPECIAL_TOKENS_MAX = 16 };
 
+const char *kf_local_lacks(const kf_local_opts *o) {
+    if (!o->model) return "--model is missing";
+    return !o->text == !o->ids ? "one of --text and --ids is wanted" : NULL;
+}
+
 kf_status kf_local_open(const kf_local_opts *o, kf_local *out) {
     const kf_dtype dtypes[] = {KF_F32, KF_BF16, kf_device_fastest_dtype(kf_device_names[o->device])};
     kf_device_opts opts = {.dtype = dtypes[o->dtype], .n_threads = (int)o->threads};
