@@ -12,12 +12,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#ifndef TINY_POSITIONS
+#define TINY_POSITIONS 64 /* of the encoder */
+#endif
+
 enum {
     TINY_HIDDEN = 32,
     TINY_INTERMEDIATE = 48,
     TINY_LAYERS = 2,
-    TINY_POSITIONS = 64, /* of the encoder */
-    TINY_CONTEXT = 128,  /* of the decoder */
+    TINY_CONTEXT = 128, /* of the decoder */
     TINY_MAX_TENSORS = 64,
     TINY_FIRST_SPECIAL = 256, /* decoder: bytes first, then these */
 };
