@@ -112,23 +112,27 @@ def replaced(m, mapping):
     return Marked("".join(out), spans)
 
 
-def vary(turns, surfaces, rng, p):
+def vary(turns, surfaces, rng, p, wild=0.0):
+    """Other surfaces for the entities of a conversation; with probability `wild` random characters for what has a name."""
     mapping = {}
     if rng.random() < p:
         for t in turns:
             for kind, s in t.message.surfaces():
                 if (kind, s) not in mapping and rng.random() < 0.9:
-                    mapping[kind, s] = surfaces.draw(kind, s)
+                    if kind in ("product", "brand", "attribute") and rng.random() < wild:
+                        mapping[kind, s] = "".join(rng.choice(surfaces.chars) for _ in range(rng.randint(2, 4)))
+                    else:
+                        mapping[kind, s] = surfaces.draw(kind, s)
                     mapping.setdefault(("*", s), mapping[kind, s])
     if not mapping:
         return turns
     return [Turn(t.intent, t.sentiment, replaced(t.message, mapping), t.also, replaced(t.reply, mapping) if t.reply else None) for t in turns]
 
 
-def samples(conv, prompt, surfaces, rng, p_vary, p_noise=0.12):
+def samples(conv, prompt, surfaces, rng, p_vary, p_noise=0.12, wild=0.0):
     out = []
     for _, turns in conv:
-        turns = vary(turns, surfaces, rng, p_vary)
+        turns = vary(turns, surfaces, rng, p_vary, wild)
         earlier = []
         for t in turns:
             if not t.reply:
@@ -156,13 +160,20 @@ def samples(conv, prompt, surfaces, rng, p_vary, p_noise=0.12):
     return out
 
 
-def collate(batch):
+def collate(batch, prompt_too=False):
     n = max(len(a) + len(b) for a, b in batch)
     x, y = torch.zeros(len(batch), n, dtype=torch.long), torch.full((len(batch), n), -100)
     for r, (a, b) in enumerate(batch):
         x[r, :len(a) + len(b)] = torch.tensor(a + b)
-        y[r, len(a):len(a) + len(b)] = torch.tensor(b)
+        k = understanding_at(a) if prompt_too else len(a)
+        y[r, k:len(a) + len(b)] = torch.tensor((a + b)[k:])
     return x, y
+
+
+def understanding_at(ids):
+    """Where the understanding of the present message begins: after its text."""
+    first = len(SPECIALS) - len(ENTITY) - len(SENTIMENT) - len(INTENT)
+    return next((i for i in range(len(ids) - 1, 0, -1) if first <= ids[i] < first + len(INTENT)), len(ids))
 
 
 def grouped(items, tokens, rng):
@@ -187,15 +198,80 @@ def plain_batches(prompt, tokens, rng):
             yield from grouped([([prompt.id[BOS]], prompt.tok.encode(l).ids + [prompt.id[END]]) for l in lines[k:k + 8192] if "<|" not in l], tokens, rng)
 
 
+def borrow(model, tok):
+    """The embeddings start as the distilled encoder's, in the 256 directions in which those differ most."""
+    from transformers import BertModel
+    vocab = {t: i for i, t in enumerate((RUN / "student" / "vocab.txt").read_text(encoding="utf-8").split())}
+    w = BertModel.from_pretrained(RUN / "student", add_pooling_layer=False).embeddings.word_embeddings.weight.detach()
+    rows = [(i, vocab[s]) for i in range(tok.get_vocab_size()) if (s := tok.decode([i], skip_special_tokens=False).strip().lower()) in vocab]
+    v = w[[j for _, j in rows]]
+    v = v - v.mean(0)
+    d = model.config.hidden_size
+    v = v @ torch.linalg.svd(v, full_matrices=False)[2][:d].T
+    with torch.no_grad():
+        model.model.embed_tokens.weight.normal_(0, 0.03)
+        model.model.embed_tokens.weight[[i for i, _ in rows]] = 0.04 * v / v.std() + 0.005 * torch.randn(len(rows), d)
+    print(len(rows), "embeddings borrowed")
+
+
 def build_model(tok):
-    cfg = Qwen3Config(vocab_size=tok.get_vocab_size(), hidden_size=256, intermediate_size=480, num_hidden_layers=5, num_attention_heads=8, num_key_value_heads=4,
+    cfg = Qwen3Config(vocab_size=tok.get_vocab_size(), hidden_size=256, intermediate_size=512, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=4,
                       head_dim=32, max_position_embeddings=512, tie_word_embeddings=True, rope_theta=10000.0, rms_norm_eps=1e-6, attention_dropout=0.0,
                       bos_token_id=tok.token_to_id(BOS), eos_token_id=tok.token_to_id(END), use_cache=True)
     cfg._attn_implementation = "eager"
     return Qwen3ForCausalLM(cfg)
 
 
+class RMSNorm(torch.autograd.Function):
+    """One pass each way, in the input's format; the statistics are f32."""
+
+    @staticmethod
+    def forward(ctx, x, w, eps):
+        inv = torch.rsqrt(torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square() / x.shape[-1] + eps).to(x.dtype)
+        n = x * inv
+        ctx.save_for_backward(n, inv, w)
+        return n * w
+
+    @staticmethod
+    def backward(ctx, g):
+        n, inv, w = ctx.saved_tensors
+        gw = (g * n).reshape(-1, n.shape[-1]).sum(0, dtype=torch.float32).to(w.dtype)
+        gn = g * w
+        return (gn - n * (gn * n).mean(-1, keepdim=True)) * inv, gw, None
+
+
+def lean_loss(model, batch, prompt_too=True):
+    """Qwen3's forward pass written for training on a CPU: bf16 throughout, norms in one pass, logits only where they are asked for."""
+    x, y = collate(batch, prompt_too)
+    c, B, T = model.config, *x.shape
+    H, K, d, eps = c.num_attention_heads, c.num_key_value_heads, c.head_dim, c.rms_norm_eps
+    low = lambda p: p.to(torch.bfloat16)
+    emb = low(model.model.embed_tokens.weight)
+    h = F.embedding(x, emb)
+    at = torch.arange(T)[:, None] * (c.rope_theta ** (-torch.arange(0, d, 2) / d))[None]
+    cos, sin = low(torch.cat([at, at], -1).cos()), low(torch.cat([at, at], -1).sin())
+    turn = lambda q: q * cos + torch.cat([-q[..., d // 2:], q[..., :d // 2]], -1) * sin
+    mask = torch.full((T, T), float("-inf"), dtype=torch.bfloat16).triu(1)
+    for layer in model.model.layers:
+        a = layer.self_attn
+        n = RMSNorm.apply(h, low(layer.input_layernorm.weight), eps)
+        qkv = F.linear(n, low(torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight])))
+        q, k, v = (t.reshape(B, T, -1, d).transpose(1, 2) for t in qkv.split([H * d, K * d, K * d], -1))
+        q, k = turn(RMSNorm.apply(q, low(a.q_norm.weight), eps)) * d ** -0.5, turn(RMSNorm.apply(k, low(a.k_norm.weight), eps))
+        q = q.reshape(B * K, H // K * T, d)  # the query heads of one key head stand in one matrix
+        s = torch.bmm(q, k.reshape(B * K, T, d).transpose(1, 2)).view(B * K, H // K, T, T) + mask
+        o = torch.bmm(s.softmax(-1).view(B * K, H // K * T, T), v.reshape(B * K, T, d))
+        h = h + F.linear(o.view(B, H, T, d).transpose(1, 2).reshape(B, T, H * d), low(a.o_proj.weight))
+        n = RMSNorm.apply(h, low(layer.post_attention_layernorm.weight), eps)
+        g, u = F.linear(n, low(torch.cat([layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight]))).chunk(2, -1)
+        h = h + F.linear(F.silu(g) * u, low(layer.mlp.down_proj.weight))
+    on = y[:, 1:] >= 0
+    logits = F.linear(RMSNorm.apply(h[:, :-1][on], low(model.model.norm.weight), eps), emb)
+    return F.cross_entropy(logits.float(), y[:, 1:][on])
+
+
 def step_loss(model, batch):
+    """The library's own forward pass, for validation."""
     x, y = collate(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         h = model.model(x, use_cache=False).last_hidden_state
@@ -240,8 +316,8 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--minutes", type=float, default=10)
     ap.add_argument("--lr", type=float, default=2e-3)
-    ap.add_argument("--tokens", type=int, default=4096)
-    ap.add_argument("--plain", type=float, default=0.35, help="share of plain-text steps at the start; it falls to nothing at two thirds")
+    ap.add_argument("--tokens", type=int, default=1024)
+    ap.add_argument("--plain", type=float, default=0.1, help="share of plain-text steps at the start; it falls to nothing at two thirds of the time")
     ap.add_argument("--out", default=str(HERE / "decoder"))
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--resume", action="store_true")
@@ -264,12 +340,13 @@ def main():
     tok = Tokenizer.from_file(str(path))
     prompt = Prompt(tok)
     model = build_model(tok)
+    borrow(model, tok)
     n = sum(p.numel() for p in model.parameters())
     print(tok.get_vocab_size(), "tokens", n, "parameters", len(train), "conversations")
     assert n <= 4_000_000
     decay = [p for p in model.parameters() if p.ndim == 2]
     rest = [p for p in model.parameters() if p.ndim != 2]
-    opt = torch.optim.AdamW([dict(params=decay, weight_decay=0.1), dict(params=rest, weight_decay=0.0)], lr=a.lr, betas=(0.9, 0.98))
+    opt = torch.optim.AdamW([dict(params=decay, weight_decay=0.1), dict(params=rest, weight_decay=0.0)], lr=a.lr, betas=(0.9, 0.98), fused=True)
     ck, spent, step = RUN / "decoder.pt", 0.0, 0
     if a.resume and ck.exists():
         s = torch.load(ck)
@@ -278,7 +355,8 @@ def main():
 
     def talk():
         while True:
-            items = samples(train, prompt, surfaces, rng, 0.75)
+            f = min(1, (time.time() - start) / 60 / a.minutes)
+            items = samples(rng.sample(train, min(len(train), 600)), prompt, surfaces, rng, 0.9 - 0.25 * f, wild=max(0.08, 0.7 - 1.2 * f))
             yield from grouped(items, a.tokens, rng)
     talks, plain = talk(), plain_batches(prompt, a.tokens, rng)
     val_items = samples(val, prompt, surfaces, random.Random(1), 0.0, 0.0)
@@ -304,7 +382,7 @@ def main():
         for g in opt.param_groups:
             g["lr"] = a.lr * min(1, (step + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * f)))
         kind = "plain" if rng.random() < a.plain * max(0, 1 - 1.5 * f) else "talk"
-        loss = step_loss(model, next(plain if kind == "plain" else talks))
+        loss = lean_loss(model, next(plain if kind == "plain" else talks), prompt_too=kind == "talk")
         opt.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -314,7 +392,7 @@ def main():
         if step % 100 == 0:
             print(f"{at:6.2f} min step {step} " + " ".join(f"{k} {sum(v) / len(v):.3f}" for k, v in log.items() if v), flush=True)
             log = {"talk": [], "plain": []}
-        if time.time() - last > 150:
+        if time.time() - last > 300:
             check()
             last = time.time()
     check()

@@ -92,6 +92,20 @@ def heldout():
     return rows
 
 
+def segmented():
+    """The cut lines of data/heldout/segmented.txt, word/tag with blanks between."""
+    rows = []
+    for line in (DATA / "heldout" / "segmented.txt").read_text(encoding="utf-8").splitlines():
+        pairs = [x.rpartition("/") for x in line.split() if not line.startswith("#")]
+        if pairs:
+            words, pos = [p[0] for p in pairs], [p[2] for p in pairs]
+            rows.append(dict(text="".join(words), words=words, pos=pos))
+    with open(DATA / "segmented.jsonl", "w", encoding="utf-8") as f:
+        for r in rows:
+            f.write(json.dumps(r, ensure_ascii=False) + "\n")
+    return rows
+
+
 def score_encoder(enc):
     rows = heldout()
     with open(DATA / "heldout.jsonl", "w", encoding="utf-8") as f:
@@ -236,10 +250,8 @@ def main():
     scores, wrong = score_encoder(enc)
     news = [(w, t) for n, w, t in D.news() if n % 20 == 0][-1000:]
     scores["words F1, People's Daily"], scores["words and tags F1, People's Daily"] = score_words(enc, [([D.half_width(x) for x in w], t) for w, t in news])
-    seg = DATA / "segmented.jsonl"
-    if seg.exists():
-        rows = [json.loads(l) for l in seg.read_text(encoding="utf-8").splitlines()]
-        scores["words F1, shop messages"], scores["words and tags F1, shop messages"] = score_words(enc, [(r["words"], r["pos"]) for r in rows])
+    rows = segmented()
+    scores["words F1, shop messages"], scores["words and tags F1, shop messages"] = score_words(enc, [(r["words"], r["pos"]) for r in rows])
     if a.wrong:
         for w in wrong:
             print(*w)

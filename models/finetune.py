@@ -58,8 +58,9 @@ def batches(items, tokens, rng):
 class MessageTask:
     """Intent, sentiment and entities of messages, changed anew in every epoch."""
 
-    def __init__(self, messages, tok, rng, change=True):
+    def __init__(self, messages, tok, rng, change=True, cuts=None, tags=()):
         self.m, self.tok, self.rng, self.change = messages, tok, rng, change
+        self.cuts, self.tags = cuts or {}, {l: i for i, l in enumerate(tags)}  # LAC's words, where a message stays as it is
         self.surfaces = D.Surfaces(rng) if change else None
         self.index = {l: i for i, l in enumerate(D.ENTITY_LABELS)}
 
@@ -68,21 +69,23 @@ class MessageTask:
         for m in self.m:
             t, s = m["text"], m["spans"]
             if self.change:
-                if s and self.rng.random() < 0.6:
-                    t, s = D.substitute(t, s, self.surfaces, self.rng, 0.8)
-                t, s = D.noise(t, s, self.rng)
+                if s and self.rng.random() < 0.5:
+                    t, s = D.substitute(t, s, self.surfaces, self.rng, 0.7)
+                if self.rng.random() < 0.6:
+                    t, s = D.noise(t, s, self.rng)
             texts.append(t if t.strip() else m["text"])
             spans.append(s if t.strip() else m["spans"])
         enc = self.tok(texts, truncation=True, max_length=160, return_offsets_mapping=True)
         out = []
-        for m, s, ids, offs in zip(self.m, spans, enc["input_ids"], enc["offset_mapping"]):
+        for m, t, s, ids, offs in zip(self.m, texts, spans, enc["input_ids"], enc["offset_mapping"]):
             y = torch.zeros(len(INTENTS))
             y[INTENTS.index(m["intent"])] = 1.0
             for a in m["also"]:
                 y[INTENTS.index(a)] = 0.5
             y = y / y.sum()
             out.append(dict(ids=ids, intent=y, sentiment=SENTIMENTS.index(m["sentiment"]), later=m["turn"] > 0,
-                            entities=D.label_spans(offs, s, self.index, 0)))
+                            entities=D.label_spans(offs, s, self.index, 0),
+                            labels=D.label_spans(offs, D.word_spans(*self.cuts[t]), self.tags, -100) if t in self.cuts else [-100] * len(ids)))
         return out
 
 
@@ -198,6 +201,8 @@ def main():
     ap.add_argument("--out", default=str(HERE / "encoder"))
     ap.add_argument("--threads", type=int, default=2)
     ap.add_argument("--resume", action="store_true")
+    ap.add_argument("--rebase", nargs=2, metavar=("OLD_STUDENT", "CHECKPOINT"),
+                    help="start from a checkpoint that was tuned from an older student: its weights plus what distillation has changed since")
     ap.add_argument("--all", action="store_true", help="train on our own validation lines too, for the last run")
     ap.add_argument("--seed", type=int, default=3)
     a = ap.parse_args()
@@ -217,14 +222,27 @@ def main():
     fix = lambda ts: [t if t in used else t[0].lower() if t[0].lower() in used else "n" for t in ts]
     gold = words_items([(w, fix(t)) for n, w, t in news if n % 20], tok, tags, 1.0)
     gold_val = words_items([(w, fix(t)) for n, w, t in news if n % 20 == 0][:600], tok, tags, 1.0)
-    silver = words_items([(w, fix(t)) for w, t in D.silver(train)], tok, tags, 1.0)
+    cuts = [(w, fix(t)) for w, t in D.silver(train)]
+    silver = words_items(cuts, tok, tags, 1.0)
     print(len(gold), "gold and", len(silver), "silver word sequences;", len(used), "tags")
-    task = MessageTask(messages, tok, rng)
+    task = MessageTask(messages, tok, rng, cuts={"".join(w): (w, t) for w, t in cuts}, tags=tags)
     val_items = MessageTask(D.messages(val), tok, rng, change=False).epoch()
     model = BertModel.from_pretrained(a.student, add_pooling_layer=False, attn_implementation="eager", hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.05)
     heads = Heads(model.config.hidden_size, tags)
+    if a.rebase:
+        old = BertModel.from_pretrained(a.rebase[0], add_pooling_layer=False).state_dict()
+        tuned = torch.load(a.rebase[1])
+        model.load_state_dict({k: tuned["model"][k] + v - old[k] if v.is_floating_point() else v for k, v in model.state_dict().items()})
+        had = tuned.get("tags") or json.loads((HERE / "encoder" / "heads" / "words.json").read_text(encoding="utf-8"))["labels"]
+        for k in ("words.weight", "words.bias"):  # the labels may stand in another order now
+            rows = heads.state_dict()[k].clone()
+            for i, l in enumerate(tags):
+                if l in had:
+                    rows[i] = tuned["heads"][k][had.index(l)]
+            tuned["heads"][k] = rows
+        heads.load_state_dict(tuned["heads"])
     groups = [dict(params=list(model.parameters()), lr=a.lr, base=a.lr, weight_decay=0.01), dict(params=list(heads.parameters()), lr=1e-3, base=1e-3, weight_decay=0.01)]
-    opt = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+    opt = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
     spent, step = 0.0, 0
     ck = RUN / "finetune.pt"
     if a.resume and ck.exists():
@@ -239,8 +257,10 @@ def main():
     it_m = forever(lambda: batches(task.epoch(), a.tokens, rng))
     it_g = forever(lambda: batches(gold, a.tokens, rng))
     it_s = forever(lambda: batches(silver, a.tokens, rng))
+    if a.rebase:
+        print("     at the start", {k: round(v, 4) for k, v in validate(model, heads, val_items, gold_val[:200]).items()}, flush=True)
     start, log, last_eval, n_msg = time.time() - spent * 60, Counter(), time.time(), 0
-    weights = torch.ones(len(D.ENTITY_LABELS))
+    rare = torch.tensor([1.5, 1.0, 1.5])  # most messages are neutral
     while True:
         at = (time.time() - start) / 60
         if at > a.minutes:
@@ -256,9 +276,12 @@ def main():
             y = torch.stack([x["intent"] for x in b]) * 0.95 + 0.05 / len(INTENTS)
             w = torch.tensor([0.5 if x["later"] else 1.0 for x in b])
             l1 = (-(y * F.log_softmax(li, -1)).sum(-1) * w).mean()
-            l2 = F.cross_entropy(ls, torch.tensor([x["sentiment"] for x in b]), label_smoothing=0.05)
+            l2 = F.cross_entropy(ls, torch.tensor([x["sentiment"] for x in b]), weight=rare, label_smoothing=0.05)
             l3 = F.cross_entropy(heads.entities(heads.drop(h)).transpose(1, 2), pad([x["entities"] for x in b], -100), ignore_index=-100)
-            loss = l1 + 0.5 * l2 + 2.0 * l3
+            loss = l1 + 0.7 * l2 + 2.0 * l3
+            lab = pad([x["labels"] for x in b], -100)
+            if (lab >= 0).any():
+                loss = loss + 0.5 * F.cross_entropy(heads.words(h).transpose(1, 2), lab, ignore_index=-100)
             log.update(intent=float(l1.detach()), sent=float(l2.detach()), ent=float(l3.detach()), m=1)
         else:
             b = next(it_s if silver and rng.random() < a.silver else it_g)
@@ -270,13 +293,13 @@ def main():
         torch.nn.utils.clip_grad_norm_(list(model.parameters()) + list(heads.parameters()), 1.0)
         opt.step()
         step += 1
-        if step % 100 == 0:
+        if step % 50 == 0:
             print(f"{at:6.2f} min step {step} epochs {n_msg / len(messages):.1f} " + " ".join(f"{k} {log[k] / max(1, log['w' if k == 'words' else 'm']):.3f}" for k in ("intent", "sent", "ent", "words")), flush=True)
             log = Counter()
-        if time.time() - last_eval > 150:
+        if time.time() - last_eval > 600:
             last_eval = time.time()
             print("     validation", {k: round(v, 4) for k, v in validate(model, heads, val_items, gold_val).items()}, flush=True)
-            torch.save(dict(model=model.state_dict(), heads=heads.state_dict(), opt=opt.state_dict(), spent=(time.time() - start) / 60, step=step), ck)
+            torch.save(dict(tags=tags, model=model.state_dict(), heads=heads.state_dict(), opt=opt.state_dict(), spent=(time.time() - start) / 60, step=step), ck)
     v = validate(model, heads, val_items, gold_val)
     print("validation", {k: round(x, 4) for k, x in v.items()})
     export(model, heads, tags, tok, a.out, v["temperature"] if not a.all else 1.0)
