@@ -112,7 +112,7 @@ typedef struct kf_heads {
 
 /* Device memory, one a row; all fields 4 bytes so that a table of them is one copy. */
 typedef struct kf_sample_params {
-    float temperature;        /* 0: greedy, the lowest id of equal logits */
+    float temperature;        /* 0, or so small that the logits overflow: greedy, the lowest id of equals */
     float top_p;              /* 1: off */
     float min_p;              /* 0: off */
     float repetition_penalty; /* 1: off; over prompt and reply, as transformers has it */

@@ -235,6 +235,26 @@ static void op_greedy(bench *t) {
     bench_clear(t);
 }
 
+/* Temperatures whose quotients overflow, upwards and downwards, draw what temperature 0 draws. */
+static void op_cold(bench *t) {
+    const float logits[3][5] = {{1, 4, 9, 4, 8.9f}, {-7, -2, -2.5f, -9, -3}, {-4, -1, 0, -2, -3}};
+    static const float temperature[] = {1e-30f, 1e-37f, 1e-38f, 1e-45f};
+    static const int32_t want[] = {2, 1, 2};
+    kf_sampler sm = {.vocab_size = 5};
+    for (size_t i = 0; i < sizeof temperature / sizeof temperature[0]; i++) {
+        kf_sample_params p[3];
+        for (size_t r = 0; r < 3; r++)
+            p[r] = defaults(), p[r].temperature = temperature[i], p[r].top_p = 0.9f, p[r].min_p = 0.1f, p[r].top_k = 1;
+        kf_sample_out *out = sample(t, logits[0], p, &sm, 3);
+        for (size_t r = 0; r < 3; r++) {
+            assert_int_equal(out[r].token, want[r]);
+            assert_int_equal(out[r].finite, 1);
+        }
+        free(out);
+        bench_clear(t);
+    }
+}
+
 /* A row with NaN or Inf says so, touches no slot, and leaves its neighbours alone. */
 static void op_not_finite(bench *t) {
     float logits[4][3] = {{1, 2, 3}, {1, NAN, 3}, {INFINITY, 2, 3}, {1, 2, -INFINITY}};
@@ -280,6 +300,7 @@ int main(void) {
         {"ties at a threshold", op_ties},
         {"repetition penalty", op_penalty},
         {"greedy", op_greedy},
+        {"temperatures near 0", op_cold},
         {"NaN and Inf", op_not_finite},
         {"mark_seen", op_mark_seen},
     };

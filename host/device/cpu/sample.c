@@ -144,7 +144,10 @@ static kf_sample_out sample_row(const kf_cpu_loops *loops, const float *logits, 
     if (p->slot >= 0 && p->repetition_penalty != 1) r.seen = sm->seen + (size_t)p->slot * ((n + 31) / 32);
     r.temperature = p->temperature > 0 ? p->temperature : 1;
     int32_t token = argmax(&r);
-    if (p->temperature > 0) {
+    if (!isfinite(r.max)) { /* a temperature so small that the quotients overflow: greedy, its limit */
+        r.temperature = 1;
+        token = argmax(&r);
+    } else if (p->temperature > 0) {
         filter(&r, p);
         token = draw(&r, kf_random_uniform(p->seed_lo, p->seed_hi, p->position));
     }
