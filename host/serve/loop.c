@@ -313,11 +313,14 @@ static void enqueue_step(struct kf_loop *l, const kf_run *run, flight *f) {
 
 static void cannot_understand(struct kf_loop *l, kf_job_impl *j, kf_status status) {
     if (status == KF_ERR_CORRUPT) kf_metric_add(KF_M_NON_FINITE, 1);
-    if (status == KF_ERR_NO_MEMORY)
+    if (status == KF_ERR_NO_MEMORY) {
         end_refused(l, j, KF_CODE_RESOURCE_EXHAUSTED,
                     "the text has more words than fit in this worker's memory for one request: shorten it", 0);
-    else
+    } else {
+        kf_log(KF_ERROR, "not_understood", KF_STR("status", kf_status_name(status)), KF_STR("text", kf_error_text()),
+               KF_END);
         end_refused(l, j, KF_CODE_INTERNAL, "this worker could not understand the text", 0);
+    }
 }
 
 static void understood(struct kf_loop *l, pass *p, size_t seq_idx, int64_t now_ns) {
