@@ -154,7 +154,7 @@ static void end_answered(struct kf_loop *l, kf_job_impl *j) {
 
 static void end_all(struct kf_loop *l, const char *text) {
     while (l->n_active)
-        end_refused(l, job_at(l, l->active[l->n_active - 1]), KF_CODE_UNAVAILABLE, text, 1000);
+        end_refused(l, job_at(l, l->active[l->n_active - 1]), KF_CODE_UNAVAILABLE, text, KF_STOPPING_RETRY_MS);
 }
 
 /* ---- the dialogue's wants ---- */
@@ -211,7 +211,7 @@ static void take(struct kf_loop *l, kf_job_impl *j) {
     j->active_idx = (uint32_t)l->n_active;
     l->active[l->n_active++] = j->idx;
     if (l->failed) {
-        end_refused(l, j, KF_CODE_UNAVAILABLE, "this worker's device has failed: ask again, another one answers", 1000);
+        end_refused(l, j, KF_CODE_UNAVAILABLE, KF_DEVICE_FAILED_TEXT, KF_STOPPING_RETRY_MS);
         return;
     }
     kf_dialogue_begin(&j->dialogue, &(kf_dialogue_in){
@@ -402,7 +402,7 @@ static void fail_device(struct kf_loop *l) {
     kf_log(KF_ERROR, "device_failed", KF_STR("device", l->s->device->name), KF_STR("text", kf_error_text()), KF_END);
     l->failed = true;
     atomic_store(&l->s->gauges.device_failed, true);
-    end_all(l, "this worker's device has failed: ask again, another one answers");
+    end_all(l, KF_DEVICE_FAILED_TEXT);
 }
 
 static bool is_done(const flight *f) {
@@ -583,7 +583,7 @@ void *kf_loop_run(void *server) {
     void *item;
     while (kf_queue_pop(&s->inbox, &item, 0) == KF_OK)
         take(l, item);
-    end_all(l, "this worker is stopping: ask again, another one answers");
+    end_all(l, KF_STOPPING_TEXT);
     publish_gauges(l, kf_clock_now_ns());
     return NULL;
 }

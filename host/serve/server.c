@@ -134,7 +134,7 @@ void kf_server_submit(kf_server *s, kf_job *job) {
         return;
     }
     if (atomic_load(&s->draining)) {
-        refuse(s, j, KF_CODE_UNAVAILABLE, "this worker is stopping: ask again, another one answers", 1);
+        refuse(s, j, KF_CODE_UNAVAILABLE, KF_STOPPING_TEXT, KF_STOPPING_RETRY_MS);
         return;
     }
     if (would_be_late(s, j, &wait_ms)) {
@@ -156,7 +156,7 @@ void kf_server_submit(kf_server *s, kf_job *job) {
     pthread_mutex_unlock(&s->identity_lock);
     atomic_fetch_add_explicit(&s->n_in_hand, 1, memory_order_relaxed);
     if (kf_queue_push(&s->inbox, j) == KF_OK) return;
-    refuse(s, j, KF_CODE_UNAVAILABLE, "this worker is stopping: ask again, another one answers", 1);
+    refuse(s, j, KF_CODE_UNAVAILABLE, KF_STOPPING_TEXT, KF_STOPPING_RETRY_MS);
 }
 
 int kf_server_outbox_fd(const kf_server *s) {

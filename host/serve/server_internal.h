@@ -12,6 +12,11 @@
 #include "serve/serve.h"
 #include "serve/writer.h"
 
+/* What a job is told that a stopping or failed worker will not answer; another worker takes it at once. */
+#define KF_STOPPING_TEXT "this worker is stopping: ask again, another one answers"
+#define KF_DEVICE_FAILED_TEXT "this worker's device has failed: ask again, another one answers"
+#define KF_STOPPING_RETRY_MS 1
+
 /* What kf_server_state_get reads: written by the device thread once a run, relaxed. */
 typedef struct kf_server_gauges {
     atomic_bool device_failed;
