@@ -3,20 +3,9 @@
  * decoder steps. The first is not counted: it starts the compute pool's threads. Plain products: what oneDNN does
  * inside is its own. Sanitizers bring their own malloc, so there this test is skipped. */
 #include "golden_run.h"
+#include "own_malloc.h"
 
 #include <stdatomic.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define OWN_MALLOC 0
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define OWN_MALLOC 0
-#else
-#define OWN_MALLOC 1
-#endif
-#else
-#define OWN_MALLOC 1
-#endif
 
 static atomic_size_t n_allocations;
 

@@ -4,21 +4,10 @@
  * and counts what threads other than the first ask for. Products in plain C, one thread: what oneDNN does inside is its
  * own. Sanitizers bring their own malloc, so there only the device's memory runs out. */
 #include "sim/rig.h"
+#include "own_malloc.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define OWN_MALLOC 0
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define OWN_MALLOC 0
-#else
-#define OWN_MALLOC 1
-#endif
-#else
-#define OWN_MALLOC 1
-#endif
 
 static atomic_size_t n_allocations; /* by threads other than the first */
 static _Thread_local bool is_first_thread;
