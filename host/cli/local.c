@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const kf_device_names[] = {"cpu", "cuda", "null", NULL};
 const char *const kf_dtype_names[] = {"f32", "bf16", "auto", NULL};
 
 enum { SPECIAL_TOKENS_MAX = 16 };

@@ -19,13 +19,12 @@
 
 typedef struct kf_local_opts {
     const char *model; /* a folder as Hugging Face saves it */
-    int device, dtype; /* indices into the two lists below */
+    int device, dtype; /* indices: kf_device_names, kf_dtype_names */
     int64_t threads;
     const char *text, *ids;
 } kf_local_opts;
 
-extern const char *const kf_device_names[]; /* "cpu", "cuda", "null", NULL */
-extern const char *const kf_dtype_names[];  /* "f32", "bf16", "auto", NULL */
+extern const char *const kf_dtype_names[]; /* "f32", "bf16", "auto", NULL */
 
 #define KF_MODEL_OPTION(T, f)                                                                                          \
     KF_OPTION("model", KF_OPTION_TEXT, offsetof(T, f.model), "DIR", NULL, "a model's folder", .once = true)

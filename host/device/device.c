@@ -21,10 +21,12 @@ const char *kf_dtype_name(kf_dtype t) {
     return (unsigned)t < KF_N_DTYPES ? dtypes[t].name : "unknown";
 }
 
+const char *const kf_device_names[] = {"cpu", "cuda", "null", NULL};
+
 kf_status kf_device_open(const char *name, const kf_device_opts *o, kf_device **out) {
-    if (!strcmp(name, "cpu")) return kf_cpu_open(o, out);
-    if (!strcmp(name, "null")) return kf_null_open(o, out);
-    if (!strcmp(name, "cuda")) return kf_cuda_open(o, out);
+    static kf_status (*const open[])(const kf_device_opts *, kf_device **) = {kf_cpu_open, kf_cuda_open, kf_null_open};
+    for (size_t i = 0; kf_device_names[i]; i++)
+        if (!strcmp(name, kf_device_names[i])) return open[i](o, out);
     return KF_FAIL(KF_ERR_INVALID, "device \"%.32s\": there are cpu, cuda and null; change --device", name);
 }
 

@@ -232,7 +232,11 @@ typedef struct kf_device_opts {
 kf_status kf_cpu_open(const kf_device_opts *o, kf_device **out);
 kf_status kf_null_open(const kf_device_opts *o, kf_device **out);
 kf_status kf_cuda_open(const kf_device_opts *o, kf_device **out);
-kf_status kf_device_open(const char *name, const kf_device_opts *o, kf_device **out); /* by "cpu", "null", "cuda" */
+
+extern const char *const kf_device_names[]; /* "cpu", "cuda", "null", NULL */
+
+/* The device of that name. KF_ERR_INVALID: there is none; else as above. */
+kf_status kf_device_open(const char *name, const kf_device_opts *o, kf_device **out);
 void kf_device_close(kf_device *d);
 
 /* The format that this machine computes fastest in: KF_BF16 on "cuda", and on "cpu" where the processor has

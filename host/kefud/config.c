@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-static const char *const devices[] = {"cpu", "cuda", "null", NULL};
 static const char *const dtypes[] = {"auto", "f32", "bf16", NULL};
 static const char *const off_on[] = {"off", "on", NULL};
 static const char *const levels[] = {"debug", "info", "warn", "error", NULL}; /* in kf_log_level's order */
@@ -14,7 +13,7 @@ static const char *const levels[] = {"debug", "info", "warn", "error", NULL}; /*
 static const kf_option table[] = {
     KF_NATS_OPTIONS(kf_kefud_config, nats),
     ROW("models", TEXT, models, "DIR", "models", "folder with encoder/ and decoder/"),
-    ROW("device", CHOICE, device, "NAME", "cpu", "cpu, cuda or null (computes nothing)", .choices = devices),
+    ROW("device", CHOICE, device, "NAME", "cpu", "cpu, cuda or null (computes nothing)", .choices = kf_device_names),
     ROW("dtype", CHOICE, dtype, "TYPE", "auto", "format of the weights: f32, bf16 or auto: what is faster here",
         .choices = dtypes),
     ROW("threads", INT, threads, "N", "0", "compute threads of the cpu device; 0: one a core", .min = 0, .max = 1024),
@@ -57,16 +56,12 @@ kf_status kf_kefud_config_read(int argc, char **argv, kf_options *o, kf_kefud_co
         kf_options_free(o);
         return s;
     }
-    if (c.max_gap_ms == 0) c.max_gap_ms = strcmp(devices[c.device], "cuda") == 0 ? 20 : 150;
+    if (c.max_gap_ms == 0) c.max_gap_ms = strcmp(kf_device_names[c.device], "cuda") == 0 ? 20 : 150;
     *out = c;
     return KF_OK;
 }
 
 kf_dtype kf_kefud_dtype(const kf_kefud_config *c) {
-    if (!strcmp(dtypes[c->dtype], "auto")) return kf_device_fastest_dtype(devices[c->device]);
+    if (!strcmp(dtypes[c->dtype], "auto")) return kf_device_fastest_dtype(kf_device_names[c->device]);
     return strcmp(dtypes[c->dtype], "bf16") == 0 ? KF_BF16 : KF_F32;
-}
-
-const char *kf_kefud_device_name(const kf_kefud_config *c) {
-    return devices[c->device];
 }

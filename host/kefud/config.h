@@ -10,7 +10,7 @@
 typedef struct kf_kefud_config {
     kf_nats_opts nats;
     const char *models, *http, *file;
-    int device, dtype, log_level; /* indices: kf_kefud_device_name, kf_kefud_dtype, kf_log_level */
+    int device, dtype, log_level; /* indices: kf_device_names, kf_kefud_dtype, kf_log_level */
     int batch_invariant;          /* 0 off, 1 on */
     int64_t threads, max_jobs, max_running, kv_cache_mb, max_tokens, deadline_ms, drain_s;
     double max_gap_ms;
@@ -23,8 +23,5 @@ kf_status kf_kefud_config_read(int argc, char **argv, kf_options *o, kf_kefud_co
 
 /* "auto" is what is faster on this device. */
 kf_dtype kf_kefud_dtype(const kf_kefud_config *c);
-
-/* "cpu", "cuda", "null". */
-const char *kf_kefud_device_name(const kf_kefud_config *c);
 
 #endif

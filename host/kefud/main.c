@@ -60,7 +60,7 @@ static kf_status start_server(worker *w) {
     const kf_kefud_config *c = &w->config;
     kf_device_opts device = {
         .dtype = kf_kefud_dtype(c), .n_threads = (int)c->threads, .batch_invariant_off = !c->batch_invariant};
-    KF_TRY(kf_device_open(kf_kefud_device_name(c), &device, &w->device));
+    KF_TRY(kf_device_open(kf_device_names[c->device], &device, &w->device));
     kf_server_opts o = {.device = w->device,
                         .models_dir = c->models,
                         .n_jobs = (size_t)c->max_jobs,
@@ -143,7 +143,7 @@ static int wait_for_end(worker *w) {
 }
 
 static int run(worker *w) {
-    kf_log(KF_INFO, "starting", KF_STR("version", KF_VERSION), KF_STR("device", kf_kefud_device_name(&w->config)),
+    kf_log(KF_INFO, "starting", KF_STR("version", KF_VERSION), KF_STR("device", kf_device_names[w->config.device]),
            KF_STR("dtype", kf_dtype_name(kf_kefud_dtype(&w->config))), KF_STR("models", w->config.models), KF_END);
     kf_status s = KF_OK;
     KF_STEP(s, block_signals(&w->signal_fd));
