@@ -1,12 +1,10 @@
 /* The policy of policy.h. */
 #include "dialogue/policy.h"
 
-#include <errno.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/file.h"
 #include "text/utf8.h"
 
 static const char first_mark[] = "{first}", second_mark[] = "{second}", thing_mark[] = "{thing}";
@@ -163,6 +161,8 @@ static kf_status add_intent(kf_policy *p, const char *path, const char *label, c
 }
 
 static kf_status read_intent(kf_policy *p, const char *path, const char *label, const json_t *v) {
+    static const char *const keys[] = {"title", "handoff", NULL};
+    KF_TRY(kf_json_only(v, path, label, keys));
     KF_TRY(add_intent(p, path, label, NULL));
     kf_policy_intent *intent = &p->intents[p->n_intents - 1];
     const json_t *title = json_object_get(v, "title"), *handoff = json_object_get(v, "handoff");
@@ -200,21 +200,29 @@ static kf_status read_question(kf_policy *p, const char *path, const json_t *roo
     return KF_OK;
 }
 
+static kf_status read_names(kf_policy *p, const char *path, const json_t *names) {
+    if (!names) return KF_OK;
+    size_t n = json_array_size(names);
+    if (!json_is_array(names)) return KF_FAIL(KF_ERR_CORRUPT, "%s: bot_names must be a list", path);
+    if (n > KF_POLICY_MAX_NAMES)
+        return KF_FAIL(KF_ERR_TOO_LARGE, "%s: %zu bot_names, at most %d are kept", path, n, KF_POLICY_MAX_NAMES);
+    for (; p->n_bot_names < n; p->n_bot_names++)
+        KF_TRY(copy_string(path, "bot_names", json_array_get(names, p->n_bot_names), &p->bot_names[p->n_bot_names]));
+    return KF_OK;
+}
+
 static kf_status read_policy(kf_policy *p, const char *path, json_t *root) {
-    if (!json_is_object(root)) return KF_FAIL(KF_ERR_CORRUPT, "%s: not a JSON object", path);
+    static const char *const keys[] = {"ask_back_below", "handoff_from", "ask_back", "ask_back_about",
+                                       "bot_names",      "intents",      NULL};
+    KF_TRY(kf_json_only(root, path, "the policy", keys));
     KF_TRY(read_number(path, root, "ask_back_below", &p->ask_back_below));
     KF_TRY(read_number(path, root, "handoff_from", &p->handoff_from));
     KF_TRY(read_question(p, path, root));
-    size_t i;
-    json_t *v;
-    json_array_foreach(json_object_get(root, "bot_names"), i, v) {
-        if (i == KF_POLICY_MAX_NAMES)
-            return KF_FAIL(KF_ERR_TOO_LARGE, "%s: more than %d bot_names", path, KF_POLICY_MAX_NAMES);
-        KF_TRY(copy_string(path, "bot_names", v, &p->bot_names[p->n_bot_names]));
-        p->n_bot_names++;
-    }
+    KF_TRY(read_names(p, path, json_object_get(root, "bot_names")));
+    json_t *intents = json_object_get(root, "intents"), *v;
+    if (intents && !json_is_object(intents)) return KF_FAIL(KF_ERR_CORRUPT, "%s: intents must be an object", path);
     const char *label;
-    json_object_foreach(json_object_get(root, "intents"), label, v) KF_TRY(read_intent(p, path, label, v));
+    json_object_foreach(intents, label, v) KF_TRY(read_intent(p, path, label, v));
     return KF_OK;
 }
 
@@ -225,15 +233,10 @@ static kf_status read_defaults(kf_policy *p, const char *path) {
 
 kf_status kf_policy_load(const char *path, kf_policy *out) {
     kf_policy p = {.ask_back_below = 0.25, .handoff_from = 0.5};
-    kf_status s;
-    if (access(path, F_OK) != 0 && errno == ENOENT) {
-        s = read_defaults(&p, path);
-    } else {
-        json_error_t err;
-        json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &err);
-        s = root ? read_policy(&p, path, root) : KF_FAIL(KF_ERR_CORRUPT, "%s: line %d: %s", path, err.line, err.text);
-        json_decref(root);
-    }
+    json_t *root = NULL;
+    kf_status s = kf_json_read_optional(path, KF_JSON_BYTES_MAX, JSON_REJECT_DUPLICATES, &root);
+    KF_STEP(s, root ? read_policy(&p, path, root) : read_defaults(&p, path));
+    json_decref(root);
     if (s == KF_OK) {
         *out = p;
     } else {

@@ -33,7 +33,7 @@ typedef struct kf_policy {
 } kf_policy;
 
 /* Reads PATH. Where there is no such file: the demo domain's reasons for a hand-off, and no questions back.
- * KF_ERR_CORRUPT names the field; KF_ERR_NO_MEMORY; KF_ERR_IO. */
+ * KF_ERR_CORRUPT names the field, or the key that nothing reads; KF_ERR_TOO_LARGE; KF_ERR_NO_MEMORY; KF_ERR_IO. */
 kf_status kf_policy_load(const char *path, kf_policy *out);
 void kf_policy_free(kf_policy *p);
 

@@ -1,12 +1,11 @@
 /* Reading prompt.json and laying out the prompt of prompt.h. */
 #include "dialogue/prompt.h"
 
-#include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "base/file.h"
 
 enum { MAX_FIELDS = 16 };
 
@@ -257,7 +256,6 @@ static kf_status read_stops(const source *in, kf_prompt *p) {
 }
 
 static kf_status read_form(const source *in, kf_prompt *p) {
-    if (!json_is_object(in->root)) return KF_FAIL(KF_ERR_CORRUPT, "%s: not a JSON object", in->path);
     KF_TRY(optional_token(in, "bos", &p->bos));
     for (field f = F_USER; f <= F_END; f++)
         KF_TRY(optional_token(in, field_names[f], &p->marks[f]));
@@ -271,14 +269,19 @@ static kf_status read_form(const source *in, kf_prompt *p) {
     return read_stops(in, p);
 }
 
-/* The text alone, after the tokenizer's own first token where it has one. */
-static kf_status plain_form(kf_prompt *p) {
-    int32_t id;
-    kf_encoding e = {.cap = 1, .ids = &id};
-    KF_TRY(kf_tokenizer_encode(p->tokenizer, "", 0, KF_SPECIAL_ADD, &e));
-    p->bos = e.n ? id : -1;
-    p->present = (layout){.fields = {F_TEXT}, .n = 1};
-    return KF_OK;
+/* A form that nobody wrote down would be a guess, and the replies nonsense. */
+static kf_status read_form_file(kf_prompt *p, const char *path) {
+    json_t *root;
+    kf_status s = kf_json_read(path, KF_JSON_BYTES_MAX, JSON_REJECT_DUPLICATES, &root, NULL);
+    if (s == KF_ERR_NOT_FOUND)
+        return KF_FAIL(s,
+                       "%s: no such file; write down there what a prompt of this decoder is made of, or "
+                       "{\"earlier_turn\": [], \"present_turn\": [\"text\"]} for the text alone",
+                       path);
+    if (s != KF_OK) return s;
+    s = read_form(&(source){.path = path, .root = root, .tokenizer = p->tokenizer}, p);
+    json_decref(root);
+    return s;
 }
 
 kf_status kf_prompt_open(const char *dir, const kf_tokenizer *t, kf_prompt **out) {
@@ -288,16 +291,7 @@ kf_status kf_prompt_open(const char *dir, const kf_tokenizer *t, kf_prompt **out
     kf_prompt *p = calloc(1, sizeof *p);
     if (!p) return KF_FAIL(KF_ERR_NO_MEMORY, "prompt: no memory");
     p->tokenizer = t;
-    kf_status s;
-    if (access(path, F_OK) != 0 && errno == ENOENT) {
-        s = plain_form(p);
-    } else {
-        json_error_t err;
-        json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &err);
-        s = root ? read_form(&(source){.path = path, .root = root, .tokenizer = t}, p)
-                 : KF_FAIL(KF_ERR_CORRUPT, "%s: line %d: %s", path, err.line, err.text);
-        json_decref(root);
-    }
+    kf_status s = read_form_file(p, path);
     if (s == KF_OK) {
         *out = p;
     } else {

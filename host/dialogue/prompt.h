@@ -8,7 +8,8 @@
  *      "max_history_turns": 2, "max_entities": 8, "stop": ["<|end|>"]}
  *
  * Control tokens come from this file only: customers' words are tokenised apart, with KF_SPECIAL_NONE, so no text can
- * yield one. A label without a token is left out. Without the file the prompt is the text alone.
+ * yield one. A label without a token is left out. A decoder without the file is refused:
+ * {"earlier_turn": [], "present_turn": ["text"]} is the text alone.
  *
  * Two steps, for two threads: `prepare` tokenises the texts, which is nearly all of the work, on the I/O thread;
  * `build` lays ids end to end on the device thread and tokenises only the entities' few characters, which are known
@@ -26,8 +27,8 @@ enum { KF_PROMPT_MAX_TURNS = 16, KF_PROMPT_MAX_STOPS = 8 };
 
 typedef struct kf_prompt kf_prompt;
 
-/* t outlives the prompt. KF_ERR_CORRUPT names the field, or the token that the tokenizer does not have;
- * KF_ERR_NO_MEMORY; KF_ERR_IO. */
+/* t outlives the prompt. KF_ERR_NOT_FOUND: no prompt.json; KF_ERR_TOO_LARGE; KF_ERR_CORRUPT names the field, or the
+ * token that the tokenizer does not have; KF_ERR_NO_MEMORY; KF_ERR_IO. */
 kf_status kf_prompt_open(const char *dir, const kf_tokenizer *t, kf_prompt **out);
 void kf_prompt_close(kf_prompt *p);
 

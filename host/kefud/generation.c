@@ -1,10 +1,10 @@
 /* generation_config.json → the defaults of a request (generation.h). */
 #include "kefud/generation.h"
 
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
-#include <unistd.h>
+
+#include "base/file.h"
 
 static const kf_wire_limits own = {.default_max_tokens = 64,
                                    .default_temperature = 0.3f,
@@ -45,11 +45,10 @@ static kf_status take(const json_t *root, const char *path, kf_wire_limits *limi
 
 kf_status kf_generation_defaults(const char *models_dir, kf_wire_limits *limits) {
     char path[4096];
-    json_error_t e;
-    snprintf(path, sizeof path, "%s/decoder/generation_config.json", models_dir);
-    if (access(path, F_OK) < 0) return take(NULL, path, limits);
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &e);
-    if (!root) return KF_FAIL(KF_ERR_CORRUPT, "%s: line %d: %s", path, e.line, e.text);
+    json_t *root; /* NULL: no such file, and every value is the fallback */
+    if (snprintf(path, sizeof path, "%s/decoder/generation_config.json", models_dir) >= (int)sizeof path)
+        return KF_FAIL(KF_ERR_TOO_LARGE, "--models: the path of generation_config.json is over %zu bytes", sizeof path);
+    KF_TRY(kf_json_read_optional(path, KF_JSON_BYTES_MAX, JSON_REJECT_DUPLICATES, &root));
     kf_status s = take(root, path, limits);
     json_decref(root);
     return s;

@@ -2,29 +2,29 @@
  * Run its test: ctest -R test_checkpoint_config. */
 #include "model/config.h"
 
-#include <jansson.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/files.h"
+#include "base/file.h"
 
-enum { CONFIG_BYTES_MAX = 1 << 20, SIZE_FIELD_MAX = 1 << 24, LAYERS_MAX = 1024, LABELS_MAX = 65536 };
+enum { SIZE_FIELD_MAX = 1 << 24, LAYERS_MAX = 1024, LABELS_MAX = 65536 };
 
 static const struct architecture {
-    const char *name;
+    const char *name, *model_type;
     kf_family family;
     kf_task task;
 } architectures[] = {
-    {"BertModel", KF_FAMILY_BERT, KF_TASK_TRUNK},
-    {"BertForMaskedLM", KF_FAMILY_BERT, KF_TASK_TRUNK},    /* its language-model head is left in the file */
-    {"BertForPreTraining", KF_FAMILY_BERT, KF_TASK_TRUNK}, /* so are both of its heads */
-    {"BertForSequenceClassification", KF_FAMILY_BERT, KF_TASK_SEQUENCE},
-    {"BertForTokenClassification", KF_FAMILY_BERT, KF_TASK_TOKEN},
-    {"LlamaForCausalLM", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
-    {"Qwen2ForCausalLM", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
-    {"Qwen3ForCausalLM", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
+    {"BertModel", "bert", KF_FAMILY_BERT, KF_TASK_TRUNK},
+    {"BertForMaskedLM", "bert", KF_FAMILY_BERT, KF_TASK_TRUNK},    /* its language-model head is left in the file */
+    {"BertForPreTraining", "bert", KF_FAMILY_BERT, KF_TASK_TRUNK}, /* so are both of its heads */
+    {"BertForSequenceClassification", "bert", KF_FAMILY_BERT, KF_TASK_SEQUENCE},
+    {"BertForTokenClassification", "bert", KF_FAMILY_BERT, KF_TASK_TOKEN},
+    {"LlamaForCausalLM", "llama", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
+    {"Qwen2ForCausalLM", "qwen2", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
+    {"Qwen3ForCausalLM", "qwen3", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
 };
 
 static const struct {
@@ -126,6 +126,16 @@ static kf_status refuse_true(reader r, const char *key, const char *why) {
 
 /* ---- architectures ---- */
 
+/* transformers chooses its class by model_type: one that says another family than `architectures` is a mistake of
+ * whoever wrote the file. Older files have none. */
+static kf_status check_model_type(reader r, const struct architecture *a) {
+    const json_t *v = field(r, "model_type");
+    const char *found = json_is_string(v) ? json_string_value(v) : "?";
+    if (!v || strcmp(found, a->model_type) == 0) return KF_OK;
+    return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: model_type \"%.40s\", but %s wants \"%s\": correct one of the two", r.path,
+                   found, a->name, a->model_type);
+}
+
 static kf_status get_architecture(reader r, kf_config *c) {
     const char *name = json_string_value(json_array_get(json_object_get(r.root, "architectures"), 0));
     char known[320] = "";
@@ -134,7 +144,7 @@ static kf_status get_architecture(reader r, kf_config *c) {
             snprintf(c->architecture, sizeof c->architecture, "%s", name);
             c->family = architectures[i].family;
             c->task = architectures[i].task;
-            return KF_OK;
+            return check_model_type(r, &architectures[i]);
         }
         n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", architectures[i].name);
     }
@@ -303,9 +313,9 @@ static kf_status read_all(reader r, kf_config *c) {
 kf_status kf_config_read(const char *dir, kf_config *out) {
     kf_config c = {.bos_id = -1};
     json_t *root = NULL;
-    char *path = kf_model_path_join(dir, "config.json");
+    char *path = kf_path_join(dir, "config.json");
     if (!path) return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for a file's path");
-    kf_status s = kf_model_json_read(path, CONFIG_BYTES_MAX, &root, &c.hash);
+    kf_status s = kf_json_read(path, KF_JSON_BYTES_MAX, JSON_REJECT_DUPLICATES, &root, &c.hash);
     KF_STEP(s, read_all((reader){root, path}, &c));
     if (s == KF_OK)
         *out = c;
@@ -322,4 +332,14 @@ void kf_config_free(kf_config *c) {
     free(c->labels);
     c->labels = NULL;
     c->n_labels = 0;
+}
+
+void kf_model_id(const char *dir, uint64_t hash, char *out, size_t cap) {
+    size_t n = strlen(dir);
+    while (n && dir[n - 1] == '/')
+        n--;
+    size_t start = n;
+    while (start && dir[start - 1] != '/')
+        start--;
+    snprintf(out, cap, "%.*s@%012" PRIx64, (int)(n - start < 48 ? n - start : 48), dir + start, hash >> 16);
 }

@@ -49,7 +49,7 @@ typedef struct kf_config {
     int32_t eos_ids[KF_MAX_EOS];
     size_t n_eos;
 
-    uint64_t hash; /* kf_fnv1a over the file's bytes */
+    uint64_t hash; /* kf_fnv64_words over the file's bytes */
 } kf_config;
 
 /* Reads DIR/config.json (at most 1 MiB). *out is the caller's to kf_config_free.
@@ -57,6 +57,9 @@ typedef struct kf_config {
  * text names the field and its value); KF_ERR_UNSUPPORTED: the text names what is not built and what is. */
 kf_status kf_config_read(const char *dir, kf_config *out);
 void kf_config_free(kf_config *c);
+
+/* "NAME@HASH" of a model into out: the last part of dir's path and 12 hexadecimal digits. */
+void kf_model_id(const char *dir, uint64_t hash, char *out, size_t cap);
 
 /* The activation that transformers' ACT2FN calls `name`. KF_ERR_UNSUPPORTED lists the names that are known. */
 kf_status kf_activation_parse(const char *name, kf_activation *out);

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "model/carve.h"
-#include "model/files.h"
 #include "model/loader.h"
 
 typedef struct decoder_layer {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/files.h"
+#include "base/file.h"
 
 enum { HEADS_MAX = KF_LINEAR_PARTS_MAX, HEAD_JSON_BYTES_MAX = 4 << 20, LABELS_MAX = 65536 };
 
@@ -155,7 +155,7 @@ static kf_status read_draft(kf_head_set *set, const char *folder, const char *na
     kf_status s = json && tensors ? KF_OK : KF_FAIL(KF_ERR_NO_MEMORY, "no memory for a file's path");
     json_t *root = NULL;
     uint64_t hash = 0;
-    KF_STEP(s, kf_model_json_read(json, HEAD_JSON_BYTES_MAX, &root, &hash));
+    KF_STEP(s, kf_json_read(json, HEAD_JSON_BYTES_MAX, JSON_REJECT_DUPLICATES, &root, &hash));
     KF_STEP(s, parse_head(json, name, root, out));
     KF_STEP(s, kf_checkpoint_open_file(tensors, &out->ckpt));
     if (s == KF_OK) {
@@ -219,7 +219,7 @@ static kf_status own_draft(const kf_config *c, draft *d) {
 
 static kf_status read_drafts(kf_head_set *set, const char *dir, const kf_config *c, draft *drafts, size_t *n_drafts) {
     if (c->task != KF_TASK_TRUNK) KF_TRY(own_draft(c, &drafts[(*n_drafts)++]));
-    char *folder = kf_model_path_join(dir, "heads"), *names[HEADS_MAX] = {0};
+    char *folder = kf_path_join(dir, "heads"), *names[HEADS_MAX] = {0};
     size_t n = 0;
     kf_status s = folder ? list_names(folder, names, &n) : KF_FAIL(KF_ERR_NO_MEMORY, "no memory for a file's path");
     for (size_t i = 0; i < n; i++) {

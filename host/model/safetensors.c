@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "model/files.h"
+#include "base/file.h"
+#include "base/hash.h"
 
 enum { HEADER_BYTES_MAX = 100000000, INDEX_BYTES_MAX = 16 << 20, SHARDS_MAX = 1024 }; /* the format's own limit first */
 
@@ -172,7 +172,7 @@ static kf_status read_header(kf_checkpoint *c, size_t file_idx, uint64_t file_by
     if (file_bytes < sizeof le + 2)
         return KF_FAIL(KF_ERR_CORRUPT, "%s: %" PRIu64 " bytes long, too short for a safetensors file", f->path,
                        file_bytes);
-    KF_TRY(kf_model_file_pread(f->fd, f->path, "the header's length", le, sizeof le, 0));
+    KF_TRY(kf_file_pread(f->fd, f->path, "the header's length", le, sizeof le, 0));
     uint64_t n = 0;
     for (int i = 7; i >= 0; i--)
         n = n << 8 | le[i];
@@ -187,8 +187,8 @@ static kf_status read_header(kf_checkpoint *c, size_t file_idx, uint64_t file_by
     char *text = malloc((size_t)n + 1);
     if (!text) return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for a header of %" PRIu64 " bytes", f->path, n);
     json_t *header = NULL;
-    kf_status s = kf_model_file_pread(f->fd, f->path, "the header", text, (size_t)n, sizeof le);
-    KF_STEP(s, kf_model_json_parse(text, (size_t)n, f->path, &header));
+    kf_status s = kf_file_pread(f->fd, f->path, "the header", text, (size_t)n, sizeof le);
+    KF_STEP(s, kf_json_parse(text, (size_t)n, JSON_REJECT_DUPLICATES, f->path, &header));
     KF_STEP(s, add_entries(c, header, file_idx));
     json_decref(header);
     free(text);
@@ -207,7 +207,7 @@ static kf_status add_file(kf_checkpoint *c, char *path) {
     shard *f = &c->shards[c->n_shards++];
     *f = (shard){.path = path, .fd = -1};
     uint64_t file_bytes = 0;
-    KF_TRY(kf_model_file_open(path, &f->fd, &file_bytes));
+    KF_TRY(kf_file_open(path, &f->fd, &file_bytes));
     return read_header(c, c->n_shards - 1, file_bytes);
 }
 
@@ -235,7 +235,7 @@ static kf_status add_shard_once(kf_checkpoint *c, const char *dir, const char *i
     for (*idx = 0; *idx < c->n_shards; ++*idx)
         if (strcmp(c->shards[*idx].path + at, file) == 0) return KF_OK;
     if (c->n_shards == SHARDS_MAX) return KF_FAIL(KF_ERR_TOO_LARGE, "%s: more than %d shards", index, SHARDS_MAX);
-    return add_file(c, kf_model_path_join(dir, file));
+    return add_file(c, kf_path_join(dir, file));
 }
 
 /* {"weight_map": {"tensor": "model-00001-of-00002.safetensors", …}}: every tensor must be where it says. */
@@ -260,21 +260,21 @@ static kf_status open_shards(kf_checkpoint *c, const char *dir, const char *inde
 }
 
 static kf_status open_folder(kf_checkpoint *c, const char *dir) {
-    char *single = kf_model_path_join(dir, "model.safetensors"),
-         *index = kf_model_path_join(dir, "model.safetensors.index.json");
-    kf_status s = KF_OK;
-    if (!single || !index) {
-        s = KF_FAIL(KF_ERR_NO_MEMORY, "no memory for a file's path");
-    } else if (access(single, F_OK) == 0) {
+    char *single = kf_path_join(dir, "model.safetensors"), *index = kf_path_join(dir, "model.safetensors.index.json");
+    bool is_single = false, is_sharded = false;
+    kf_status s = single && index ? KF_OK : KF_FAIL(KF_ERR_NO_MEMORY, "no memory for a file's path");
+    KF_STEP(s, kf_path_exists(single, &is_single));
+    if (!is_single) KF_STEP(s, kf_path_exists(index, &is_sharded));
+    if (s == KF_OK && is_single) {
         s = add_file(c, single);
         single = NULL;
         KF_STEP(s, sort_by_name(c));
-    } else if (access(index, F_OK) == 0) {
+    } else if (s == KF_OK && is_sharded) {
         json_t *root = NULL;
-        s = kf_model_json_read(index, INDEX_BYTES_MAX, &root, NULL);
+        s = kf_json_read(index, INDEX_BYTES_MAX, JSON_REJECT_DUPLICATES, &root, NULL);
         KF_STEP(s, open_shards(c, dir, index, root));
         json_decref(root);
-    } else {
+    } else if (s == KF_OK) {
         s = KF_FAIL(KF_ERR_NOT_FOUND, "%s: neither model.safetensors nor model.safetensors.index.json in it", dir);
     }
     free(single);
@@ -337,13 +337,13 @@ const char *kf_checkpoint_path(const kf_checkpoint *c, const kf_tensor *t) {
 
 kf_status kf_checkpoint_read(kf_checkpoint *c, const kf_tensor *t, void *dst) {
     const shard *f = &c->shards[t->file_idx];
-    KF_TRY(kf_model_file_pread(f->fd, f->path, t->name, dst, t->bytes, t->offset));
+    KF_TRY(kf_file_pread(f->fd, f->path, t->name, dst, t->bytes, t->offset));
     entry *e = (entry *)t; /* t is the first member of one of our entries */
     if (!e->hashed) {
-        uint64_t h = kf_fnv1a(KF_FNV1A_START, t->name, strlen(t->name) + 1);
-        h = kf_fnv1a(h, t->dtype_name, strlen(t->dtype_name) + 1);
-        h = kf_fnv1a(h, t->shape, t->n_dims * sizeof *t->shape);
-        c->hash += kf_fnv1a(h, dst, t->bytes);
+        uint64_t h = kf_fnv64_words(KF_FNV64_START, t->name, strlen(t->name) + 1);
+        h = kf_fnv64_words(h, t->dtype_name, strlen(t->dtype_name) + 1);
+        h = kf_fnv64_words(h, t->shape, t->n_dims * sizeof *t->shape);
+        c->hash += kf_fnv64_words(h, dst, t->bytes);
         e->hashed = true;
     }
     return KF_OK;

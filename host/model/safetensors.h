@@ -58,7 +58,7 @@ const char *kf_checkpoint_path(const kf_checkpoint *c, const kf_tensor *t);
  * KF_ERR_CORRUPT: the file has become shorter since it was opened; KF_ERR_IO. */
 kf_status kf_checkpoint_read(kf_checkpoint *c, const kf_tensor *t, void *dst);
 
-/* Of every tensor read so far: the sum of kf_fnv1a over (name, dtype, shape, bytes), each tensor once. So it
+/* Of every tensor read so far: the sum of kf_fnv64_words over (name, dtype, shape, bytes), each tensor once. So it
  * depends on what a model computes with, and not on the order of reading, on shards or on unused tensors. */
 uint64_t kf_checkpoint_hash(const kf_checkpoint *c);
 

@@ -17,6 +17,7 @@ static kf_status load_pieces(kf_tokenizer *t, const char *name, const char *byte
         if (n_line && line[n_line - 1] == '\r') n_line--;
         KF_TRY(kf_vocab_put(&t->vocab, line, n_line, id));
     }
+    if (id == 0) return KF_FAIL(KF_ERR_CORRUPT, "%s: there is no piece in it, wanted one a line", name);
     return KF_OK;
 }
 

@@ -4,14 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/file.h"
 #include "text/encoding.h"
-#include "text/files.h"
 #include "text/tokenizer_impl.h"
 #include "text/utf8.h"
 
-enum { PATH_BYTES = 4096, TEXT_BYTES_MAX = 1 << 28 };
+enum { PATH_BYTES = 4096, FILE_BYTES_MAX = 128 << 20, TEXT_BYTES_MAX = 1 << 28 };
 
 static kf_status path_in(const char *dir, const char *name, char out[PATH_BYTES]) {
     if (snprintf(out, PATH_BYTES, "%s/%s", dir, name) >= PATH_BYTES)
@@ -19,22 +18,29 @@ static kf_status path_in(const char *dir, const char *name, char out[PATH_BYTES]
     return KF_OK;
 }
 
-static kf_status load_json(kf_tokenizer *t, const char *path) {
+/* What the content of a file is refused for names the file; this names its folder. */
+static kf_status in_folder(kf_status s, const char *dir) {
+    char text[512];
+    if (s == KF_OK) return s;
+    snprintf(text, sizeof text, "%s", kf_error_text());
+    return KF_FAIL(s, "%s: %s", dir, text);
+}
+
+static kf_status load_json(kf_tokenizer *t, const char *dir, const char *path) {
     json_t *root;
-    KF_TRY(kf_json_read(path, &root));
-    kf_status s = kf_tokenizer_load_json(t, root);
+    KF_TRY(kf_json_read(path, FILE_BYTES_MAX, JSON_ALLOW_NUL, &root, NULL));
+    kf_status s = in_folder(kf_tokenizer_load_json(t, root), dir);
     json_decref(root);
     return s;
 }
 
-static kf_status load_vocab(kf_tokenizer *t, const char *path, const char *config_path) {
+static kf_status load_vocab(kf_tokenizer *t, const char *dir, const char *path, const char *config_path) {
     char *bytes = NULL;
     size_t n = 0;
     json_t *config = NULL;
-    kf_status s = KF_OK;
-    if (access(config_path, F_OK) == 0) KF_STEP(s, kf_json_read(config_path, &config));
-    KF_STEP(s, kf_file_read(path, &bytes, &n));
-    KF_STEP(s, kf_tokenizer_load_vocab(t, path, bytes, n, config));
+    kf_status s = kf_json_read_optional(config_path, FILE_BYTES_MAX, JSON_ALLOW_NUL, &config);
+    KF_STEP(s, kf_file_read(path, FILE_BYTES_MAX, &bytes, &n));
+    KF_STEP(s, in_folder(kf_tokenizer_load_vocab(t, "vocab.txt", bytes, n, config), dir));
     free(bytes);
     json_decref(config);
     return s;
@@ -45,8 +51,11 @@ static kf_status load(kf_tokenizer *t, const char *dir) {
     KF_TRY(path_in(dir, "tokenizer.json", json));
     KF_TRY(path_in(dir, "vocab.txt", vocab));
     KF_TRY(path_in(dir, "tokenizer_config.json", config));
-    if (access(json, F_OK) == 0) return load_json(t, json);
-    if (access(vocab, F_OK) == 0) return load_vocab(t, vocab, config);
+    bool there;
+    KF_TRY(kf_path_exists(json, &there));
+    if (there) return load_json(t, dir, json);
+    KF_TRY(kf_path_exists(vocab, &there));
+    if (there) return load_vocab(t, dir, vocab, config);
     return KF_FAIL(KF_ERR_NOT_FOUND, "%s: neither tokenizer.json nor vocab.txt is there", dir);
 }
 

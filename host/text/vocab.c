@@ -4,11 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-uint32_t kf_fnv(uint32_t h, const char *bytes, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        h = kf_fnv_add(h, (unsigned char)bytes[i]);
-    return h;
-}
+#include "base/hash.h"
 
 kf_status kf_vocab_init(kf_vocab *v) {
     enum { FIRST_SLOTS = 1024 };
@@ -41,7 +37,7 @@ int32_t kf_vocab_find_hashed(const kf_vocab *v, const char *piece, size_t n, uin
 }
 
 int32_t kf_vocab_find(const kf_vocab *v, const char *piece, size_t n) {
-    return kf_vocab_find_hashed(v, piece, n, kf_fnv(KF_FNV_START, piece, n));
+    return kf_vocab_find_hashed(v, piece, n, kf_fnv32(KF_FNV32_START, piece, n));
 }
 
 const char *kf_vocab_piece(const kf_vocab *v, int64_t id, size_t *n) {
@@ -85,7 +81,7 @@ static kf_status grow_bytes(kf_vocab *v, size_t more) {
 /* Puts id in the slot of its piece, or in the first empty one. */
 static void fill_slot(kf_vocab *v, int32_t id) {
     const char *piece = v->bytes + v->at[id];
-    size_t n = v->n_of[id], s = first_slot(v, kf_fnv(KF_FNV_START, piece, n));
+    size_t n = v->n_of[id], s = first_slot(v, kf_fnv32(KF_FNV32_START, piece, n));
     for (;; s = (s + 1) & (v->n_slots - 1)) {
         int32_t there = v->slots[s];
         if (there < 0) break;

@@ -29,12 +29,6 @@ typedef struct kf_vocab {
 
 #define KF_VOCAB_NONE UINT32_MAX
 
-#define KF_FNV_START 2166136261u
-static inline uint32_t kf_fnv_add(uint32_t h, unsigned char byte) {
-    return (h ^ byte) * 16777619u;
-}
-uint32_t kf_fnv(uint32_t h, const char *bytes, size_t n);
-
 kf_status kf_vocab_init(kf_vocab *v);
 void kf_vocab_free(kf_vocab *v);
 
@@ -43,7 +37,7 @@ void kf_vocab_free(kf_vocab *v);
  * KF_ERR_NO_MEMORY. */
 kf_status kf_vocab_put(kf_vocab *v, const char *piece, size_t n, int64_t id);
 
-/* The piece's id, -1 if there is none. hash is kf_fnv(KF_FNV_START, piece, n). */
+/* The piece's id, -1 if there is none. hash is kf_fnv32(KF_FNV32_START, piece, n). */
 int32_t kf_vocab_find_hashed(const kf_vocab *v, const char *piece, size_t n, uint32_t hash);
 int32_t kf_vocab_find(const kf_vocab *v, const char *piece, size_t n);
 

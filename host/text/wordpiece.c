@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/hash.h"
 #include "text/bert_chars.h"
 #include "text/encoding.h"
 #include "text/utf8.h"
@@ -48,10 +49,10 @@ static int32_t longest_piece(lexer *x, size_t from, size_t *to) {
     memcpy(start, x->w->prefix, n_prefix); /* over characters that earlier pieces took */
 
     uint32_t hash[KF_WORD_CHARS_MAX + 1]; /* of start up to the end of character i - 1 */
-    uint32_t h = from ? x->w->prefix_hash : KF_FNV_START;
+    uint32_t h = from ? x->w->prefix_hash : KF_FNV32_START;
     size_t last = from;
     while (last < x->n_chars && n_prefix + x->at[last + 1] - x->at[from] <= x->v->piece_bytes_max) {
-        h = kf_fnv(h, x->bytes + KF_WORD_PREFIX_MAX + x->at[last], (size_t)(x->at[last + 1] - x->at[last]));
+        h = kf_fnv32(h, x->bytes + KF_WORD_PREFIX_MAX + x->at[last], (size_t)(x->at[last + 1] - x->at[last]));
         hash[++last] = h;
     }
     for (; last > from; last--) {
@@ -191,7 +192,7 @@ kf_status kf_wordpiece_set_prefix(kf_wordpiece *w, const char *prefix) {
                        n, KF_WORD_PREFIX_MAX);
     memcpy(w->prefix, prefix, n + 1);
     w->n_prefix = n;
-    w->prefix_hash = kf_fnv(KF_FNV_START, prefix, n);
+    w->prefix_hash = kf_fnv32(KF_FNV32_START, prefix, n);
     return KF_OK;
 }
 

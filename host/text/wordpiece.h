@@ -12,7 +12,7 @@ typedef struct kf_wordpiece {
     bool clean_text, handle_chinese_chars, strip_accents, lowercase;
     char prefix[KF_WORD_PREFIX_MAX + 1]; /* of a piece that continues a word, "##" */
     size_t n_prefix;
-    uint32_t prefix_hash; /* kf_fnv of it */
+    uint32_t prefix_hash; /* kf_fnv32 of it */
     int32_t unk_id;
     size_t word_chars_max; /* a longer word is unk; at most KF_WORD_CHARS_MAX */
     bool cleanup;          /* decoding: no space before . ? ! , n't 'm 's 've 're */

@@ -1,6 +1,7 @@
 /* Aim: kefud as a program: what it says of itself, and its exit codes where it cannot start or is refused.
  * Method: it is run with one thing wrong at a time. */
 #include "e2e/broker.h"
+#include "sim/tiny.h"
 
 static char dir[64];
 
@@ -60,6 +61,21 @@ static void what_cannot_start_is_1(void **state) {
     says("--nats-creds /no/such.creds");
 }
 
+/* Only a file that is not there means "kefud's own defaults". */
+static void generation_config_that_cannot_be_read(void **state) {
+    (void)state;
+    char *models = tiny_models(), path[256];
+    snprintf(path, sizeof path, "%s/decoder/generation_config.json", models);
+    mkdir(path, 0700);
+    assert_int_equal(RUN("--models", models, "--http", "off", "--device", "null"), 1);
+    says("/decoder/generation_config.json: not a regular file");
+    rmdir(path);
+    tiny_write(models, "decoder/generation_config.json", "{\"temperature\": 3}");
+    assert_int_equal(RUN("--models", models, "--http", "off", "--device", "null"), 1);
+    says("temperature: a number from 0 to 2 wanted");
+    tiny_remove(models);
+}
+
 /* Wrong credentials do not mend themselves: the worker ends, and says why. */
 static void a_broker_that_refuses_is_3(void **state) {
     (void)state;
@@ -94,9 +110,8 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(it_explains_itself),
-        cmocka_unit_test(usage_is_2),
-        cmocka_unit_test(what_cannot_start_is_1),
+        cmocka_unit_test(it_explains_itself),         cmocka_unit_test(usage_is_2),
+        cmocka_unit_test(what_cannot_start_is_1),     cmocka_unit_test(generation_config_that_cannot_be_read),
         cmocka_unit_test(a_broker_that_refuses_is_3),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -92,6 +92,10 @@ static void test_refusals(void **state) {
     } cases[] = {
         {"bert_trunk", "architectures", "[\"RobertaModel\"]", KF_ERR_UNSUPPORTED,
          "\"RobertaModel\" is not built; these are: BertModel, "},
+        {"bert_trunk", "model_type", "\"roberta\"", KF_ERR_UNSUPPORTED,
+         "model_type \"roberta\", but BertModel wants \"bert\""},
+        {"qwen3", "model_type", "\"qwen2\"", KF_ERR_UNSUPPORTED, "Qwen3ForCausalLM wants \"qwen3\""},
+        {"qwen3", "model_type", "7", KF_ERR_UNSUPPORTED, "model_type \"?\""},
         {"bert_trunk", "architectures", "null", KF_ERR_CORRUPT, "architectures names none of"},
         {"bert_trunk", "architectures", "[7]", KF_ERR_CORRUPT, "architectures names none of"},
         {"bert_trunk", "hidden_act", "\"xielu\"", KF_ERR_UNSUPPORTED,

@@ -249,9 +249,15 @@ static void files(void **state) {
                                       "{\"ask_back_about\": \"x\"}",
                                       "{\"bot_names\": [3]}",
                                       "{\"intents\": {\"x\": {\"handoff\": \"whim\"}}}",
-                                      "{\"intents\": {\"x\": {\"title\": 1}}}"};
+                                      "{\"intents\": {\"x\": {\"title\": 1}}}",
+                                      "{\"intents\": {\"x\": 1}}",
+                                      "{\"intents\": {\"x\": {\"titel\": \"y\"}}}",
+                                      "{\"intents\": []}",
+                                      "{\"bot_names\": \"x\"}",
+                                      "{\"a\": 1}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_int_equal(load_text(bad[i], &p), KF_ERR_CORRUPT);
+    assert_non_null(strstr(kf_error_text(), "has \"a\", which nothing reads; there are ask_back_below, handoff_from"));
     assert_int_equal(load_text("{}", &p), KF_OK);
     assert_int_equal(p.n_intents, 0);
     kf_policy_free(&p);

@@ -120,6 +120,9 @@ static void files(void **state) {
     char path[600];
     snprintf(path, sizeof path, "%s/prompt.json", decoder);
     unlink(path);
+    assert_int_equal(kf_prompt_open(decoder, tokenizer, &p), KF_ERR_NOT_FOUND);
+    assert_non_null(strstr(kf_error_text(), "/decoder/prompt.json: no such file"));
+    tiny_write(decoder, "prompt.json", "{\"earlier_turn\":[],\"present_turn\":[\"text\"]}");
     assert_int_equal(kf_prompt_open(decoder, tokenizer, &p), KF_OK); /* the text alone */
     kf_prompt *form = prompt;
     prompt = p;
