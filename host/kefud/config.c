@@ -14,6 +14,7 @@ static const kf_option table[] = {
     KF_NATS_OPTIONS(kf_kefud_config, nats),
     ROW("models", TEXT, models, "DIR", "models", "folder with encoder/ and decoder/"),
     ROW("device", CHOICE, device, "NAME", "cpu", "cpu, cuda or null (computes nothing)", .choices = kf_device_names),
+    ROW("decoder", CHOICE, decoder, "on|off", "on", "off: understand only, write no replies", .choices = off_on),
     ROW("dtype", CHOICE, dtype, "TYPE", "auto", "format of the weights: f32, bf16 or auto: what is faster here",
         .choices = dtypes),
     ROW("threads", INT, threads, "N", "0", "compute threads of the cpu device; 0: one a core", .min = 0, .max = 1024),

@@ -63,6 +63,7 @@ static kf_status start_server(worker *w) {
     KF_TRY(kf_device_open(kf_device_names[c->device], &device, &w->device));
     kf_server_opts o = {.device = w->device,
                         .models_dir = c->models,
+                        .understand_only = !c->decoder,
                         .n_jobs = (size_t)c->max_jobs,
                         .job_arena_bytes = JOB_ARENA_BYTES,
                         .max_running = (size_t)c->max_running,

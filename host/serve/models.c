@@ -3,7 +3,8 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "base/file.h"
 
 enum {
     PATH_BYTES = 4096,
@@ -21,6 +22,12 @@ static kf_status path_in(const char *dir, const char *name, char out[PATH_BYTES]
     if (snprintf(out, PATH_BYTES, "%s/%s", dir, name) >= PATH_BYTES)
         return KF_FAIL(KF_ERR_TOO_LARGE, "--models: the path of %s is longer than %d bytes", name, PATH_BYTES);
     return KF_OK;
+}
+
+static kf_status folder_exists(const char *dir, const char *advice) {
+    bool there;
+    KF_TRY(kf_path_exists(dir, &there));
+    return there ? KF_OK : KF_FAIL(KF_ERR_NOT_FOUND, "%s: no such folder; %s", dir, advice);
 }
 
 static kf_status open_tokenizer(const char *dir, const kf_config *config, kf_tokenizer **out) {
@@ -84,8 +91,11 @@ kf_status kf_models_open(kf_device *d, const kf_models_opts *o, kf_models *out) 
     KF_TRY(path_in(o->dir, "decoder", decoder));
     KF_TRY(path_in(o->dir, "policy.json", policy));
     kf_models m = {0};
+    KF_TRY(folder_exists(encoder, "set --models to the folder that has it"));
+    if (!o->understand_only)
+        KF_TRY(folder_exists(decoder, "put one there, or start with --decoder off to understand only"));
     kf_status s = open_encoder(d, encoder, &m);
-    if (s == KF_OK && access(decoder, F_OK) == 0)
+    if (s == KF_OK && !o->understand_only)
         s = say_what_to_lower(open_decoder(d, decoder, o, &m), "lower --max-running or set --kv-cache-mb");
     KF_STEP(s, kf_policy_load(policy, &m.policy));
     if (s != KF_OK) {

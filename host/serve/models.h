@@ -9,7 +9,8 @@
 #include "serve/understand.h"
 
 typedef struct kf_models_opts {
-    const char *dir; /* DIR/encoder; DIR/decoder (none: the worker only understands); DIR/policy.json */
+    const char *dir;      /* DIR/encoder; DIR/decoder; DIR/policy.json (need not be there) */
+    bool understand_only; /* DIR/decoder is not looked at, and no reply is written */
     size_t max_running;
     size_t kv_cache_bytes; /* 0: what max_running full sequences need */
 } kf_models_opts;
@@ -32,8 +33,9 @@ typedef struct kf_models {
     char id[192]; /* what answers: "encoder@hash" or "encoder@hash+decoder@hash" */
 } kf_models;
 
-/* The statuses of opening a model or a tokenizer; KF_ERR_CORRUPT: a tokenizer with more ids than its model has rows;
- * KF_ERR_INVALID: a cache that cannot hold one full sequence; KF_ERR_NO_MEMORY. On failure nothing is left open. */
+/* The statuses of opening a model or a tokenizer; KF_ERR_NOT_FOUND: a folder that must be there is not; KF_ERR_CORRUPT:
+ * a tokenizer with more ids than its model has rows; KF_ERR_INVALID: a cache that cannot hold one full sequence;
+ * KF_ERR_NO_MEMORY. On failure nothing is left open. */
 kf_status kf_models_open(kf_device *d, const kf_models_opts *o, kf_models *out);
 void kf_models_close(kf_models *m);
 

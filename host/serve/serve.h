@@ -22,6 +22,7 @@ typedef struct kf_server kf_server;
 typedef struct kf_server_opts {
     kf_device *device;      /* opened by the caller, used by the server's device thread alone until kf_server_stop */
     const char *models_dir; /* DIR/encoder and DIR/decoder */
+    bool understand_only;   /* without the decoder: nothing is written */
     size_t n_jobs;          /* in the worker at once, waiting ones included: the bound of every queue */
     size_t job_arena_bytes; /* for one job's message and everything found in it */
     size_t max_running;     /* sequences decoded at once */

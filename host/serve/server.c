@@ -269,6 +269,7 @@ static kf_status start(kf_server *s) {
     KF_TRY(kf_models_open(s->device,
                           &(kf_models_opts){
                               .dir = o->models_dir,
+                              .understand_only = o->understand_only,
                               .max_running = o->max_running,
                               .kv_cache_bytes = o->kv_cache_bytes,
                           },
