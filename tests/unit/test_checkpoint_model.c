@@ -107,6 +107,7 @@ static void test_config_does_not_fit(void **state) {
     assert_refused(try_decoder(), KF_ERR_NOT_FOUND, "no tensor lm_head.weight, wanted with shape [131, 40]");
     start_from("llama");
     change("config.json", "architectures", "[\"Qwen3ForCausalLM\"]");
+    change("config.json", "model_type", "\"qwen3\"");
     assert_refused(try_decoder(), KF_ERR_NOT_FOUND, "self_attn.q_norm.weight");
 }
 
