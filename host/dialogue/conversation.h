@@ -60,10 +60,25 @@ typedef enum kf_finish {
     KF_FINISH_FAILED
 } kf_finish;
 
+/* Why a person takes over. */
+typedef enum kf_handoff_reason {
+    KF_HANDOFF_NONE, /* nobody has to */
+    KF_HANDOFF_ASKED,
+    KF_HANDOFF_COMPLAINT,
+    KF_HANDOFF_LOW_CONFIDENCE,
+    KF_HANDOFF_NO_REPLY,     /* what was written may not be sent */
+    KF_HANDOFF_NO_DECODER,   /* this worker only understands */
+    KF_HANDOFF_AGENT_HAS_IT, /* a colleague wrote last */
+    KF_HANDOFF_OTHER,
+    KF_N_HANDOFFS
+} kf_handoff_reason;
+
+/* "asked", "no_reply" …, as a client reads it; "" for none. */
+const char *kf_handoff_name(kf_handoff_reason reason);
+
 typedef struct kf_handoff {
-    bool wanted;
-    const char *reason; /* "asked", "complaint", "low_confidence", "no_reply", "no_decoder", "agent_has_it", "other" */
-    kf_str summary;     /* for the person who takes over; redacted */
+    kf_handoff_reason reason;
+    kf_str summary; /* for the person who takes over; redacted */
 } kf_handoff;
 
 #endif

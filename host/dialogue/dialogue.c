@@ -14,8 +14,7 @@ static unsigned finish(kf_dialogue *d, kf_str reply, kf_finish how) {
     return KF_DO_FINISH;
 }
 
-static void hand_off(kf_dialogue *d, const char *reason) {
-    d->handoff.wanted = true;
+static void hand_off(kf_dialogue *d, kf_handoff_reason reason) {
     d->handoff.reason = reason;
     kf_handoff_summary(d->in.arena, d->in.text, d->understood, d->in.n_history, &d->handoff.summary);
 }
@@ -50,7 +49,7 @@ static unsigned check(kf_dialogue *d, kf_str text, kf_finish how) {
     if (how != KF_FINISH_FAILED && kf_policy_reply_ok(text)) return finish(d, text, how);
     kf_str question = {.s = ""};
     kf_policy_question(d->in.policy, d->in.text, d->understood, d->in.arena, &question);
-    if (!d->handoff.wanted) hand_off(d, "no_reply");
+    if (!d->handoff.reason) hand_off(d, KF_HANDOFF_NO_REPLY);
     return finish(d, question, KF_FINISH_FAILED);
 }
 

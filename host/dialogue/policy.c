@@ -45,11 +45,11 @@ static bool asked_before(const kf_policy *p, const kf_turn *history, size_t n_hi
 void kf_policy_decide(const kf_policy *p, const kf_policy_in *in, kf_decision *out) {
     *out = (kf_decision){.move = KF_MOVE_WRITE};
     if (in->n_history && in->history[in->n_history - 1].role == KF_ROLE_AGENT && !called_by_name(p, in->text)) {
-        *out = (kf_decision){.move = KF_MOVE_SILENT, .handoff = "agent_has_it"};
+        *out = (kf_decision){.move = KF_MOVE_SILENT, .handoff = KF_HANDOFF_AGENT_HAS_IT};
         return;
     }
     if (!in->can_write) {
-        *out = (kf_decision){.move = KF_MOVE_SILENT, .handoff = "no_decoder"};
+        *out = (kf_decision){.move = KF_MOVE_SILENT, .handoff = KF_HANDOFF_NO_DECODER};
         return;
     }
     const kf_understanding *u = in->understood;
@@ -61,7 +61,7 @@ void kf_policy_decide(const kf_policy *p, const kf_policy_in *in, kf_decision *o
     }
     if ((double)u->confidence >= p->ask_back_below) return;
     if (asked_before(p, in->history, in->n_history)) {
-        out->handoff = "low_confidence";
+        out->handoff = KF_HANDOFF_LOW_CONFIDENCE;
     } else {
         out->move = KF_MOVE_ASK_BACK;
     }
@@ -138,11 +138,13 @@ bool kf_policy_reply_ok(kf_str text) {
 
 /* ---- loading ---- */
 
-static const char *known_reason(const char *name) {
-    static const char *const reasons[] = {"asked", "complaint", "low_confidence", "other"};
+/* The reason of that name that an intent may have; none for another name. */
+static kf_handoff_reason known_reason(const char *name) {
+    static const kf_handoff_reason reasons[] = {KF_HANDOFF_ASKED, KF_HANDOFF_COMPLAINT, KF_HANDOFF_LOW_CONFIDENCE,
+                                                KF_HANDOFF_OTHER};
     for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
-        if (!strcmp(name, reasons[i])) return reasons[i];
-    return NULL;
+        if (!strcmp(name, kf_handoff_name(reasons[i]))) return reasons[i];
+    return KF_HANDOFF_NONE;
 }
 
 static kf_status copy_string(const char *path, const char *field, const json_t *v, char **out) {
@@ -151,8 +153,7 @@ static kf_status copy_string(const char *path, const char *field, const json_t *
     return *out ? KF_OK : KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for %s", path, field);
 }
 
-/* reason: a constant, or NULL. */
-static kf_status add_intent(kf_policy *p, const char *path, const char *label, const char *reason) {
+static kf_status add_intent(kf_policy *p, const char *path, const char *label, kf_handoff_reason reason) {
     if (p->n_intents == KF_POLICY_MAX_INTENTS)
         return KF_FAIL(KF_ERR_TOO_LARGE, "%s: more than %d intents", path, KF_POLICY_MAX_INTENTS);
     kf_policy_intent *intent = &p->intents[p->n_intents++];
@@ -163,12 +164,12 @@ static kf_status add_intent(kf_policy *p, const char *path, const char *label, c
 static kf_status read_intent(kf_policy *p, const char *path, const char *label, const json_t *v) {
     static const char *const keys[] = {"title", "handoff", NULL};
     KF_TRY(kf_json_only(v, path, label, keys));
-    KF_TRY(add_intent(p, path, label, NULL));
+    KF_TRY(add_intent(p, path, label, KF_HANDOFF_NONE));
     kf_policy_intent *intent = &p->intents[p->n_intents - 1];
     const json_t *title = json_object_get(v, "title"), *handoff = json_object_get(v, "handoff");
     if (title) KF_TRY(copy_string(path, "an intent's title", title, &intent->title));
     if (!handoff) return KF_OK;
-    intent->handoff = json_is_string(handoff) ? known_reason(json_string_value(handoff)) : NULL;
+    intent->handoff = json_is_string(handoff) ? known_reason(json_string_value(handoff)) : KF_HANDOFF_NONE;
     if (!intent->handoff)
         return KF_FAIL(KF_ERR_CORRUPT, "%s: handoff of %s must be asked, complaint, low_confidence or other", path,
                        label);
@@ -227,8 +228,8 @@ static kf_status read_policy(kf_policy *p, const char *path, json_t *root) {
 }
 
 static kf_status read_defaults(kf_policy *p, const char *path) {
-    KF_TRY(add_intent(p, path, "human_agent", "asked"));
-    return add_intent(p, path, "complaint", "complaint");
+    KF_TRY(add_intent(p, path, "human_agent", KF_HANDOFF_ASKED));
+    return add_intent(p, path, "complaint", KF_HANDOFF_COMPLAINT);
 }
 
 kf_status kf_policy_load(const char *path, kf_policy *out) {

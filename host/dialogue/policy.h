@@ -18,7 +18,7 @@ enum { KF_POLICY_MAX_INTENTS = 256, KF_POLICY_MAX_NAMES = 16 };
 
 typedef struct kf_policy_intent {
     char *label, *title; /* title NULL: not asked about */
-    const char *handoff; /* reason, NULL: none; one of the constants that kf_handoff names */
+    kf_handoff_reason handoff;
 } kf_policy_intent;
 
 typedef struct kf_policy {
@@ -41,7 +41,7 @@ typedef enum kf_move { KF_MOVE_WRITE, KF_MOVE_ASK_BACK, KF_MOVE_SILENT } kf_move
 
 typedef struct kf_decision {
     kf_move move;
-    const char *handoff; /* reason, or NULL */
+    kf_handoff_reason handoff;
 } kf_decision;
 
 typedef struct kf_policy_in {
@@ -54,9 +54,9 @@ typedef struct kf_policy_in {
 
 /* In this order:
  *  - the last turn is a colleague's and the bot is not called by name: silent;
- *  - there is no decoder: silent, a person is needed ("no_decoder");
+ *  - there is no decoder: silent, a person is needed;
  *  - the first intent wants a person (its own reason): written, with the hand-off;
- *  - low confidence: a question back; a second time in a row: written, and a person is needed ("low_confidence");
+ *  - low confidence: a question back; a second time in a row: written, and a person is needed;
  *  - else written. */
 void kf_policy_decide(const kf_policy *p, const kf_policy_in *in, kf_decision *out);
 

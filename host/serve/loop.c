@@ -10,12 +10,13 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "observe/metrics.h"
+#include "serve/account.h"
 #include "serve/server_internal.h"
 
 #define PROBE_NS INT64_C(2000000000)
-#define GAUGES_NS INT64_C(20000000)
 
 /* A job as a run knows it. */
 typedef struct job_ref {
@@ -64,10 +65,8 @@ struct kf_loop {
 
     void *probe_memory;
     kf_event *probe;
-    int64_t probed_ns, gauges_ns;
-    int64_t busy_ns, last_run_ns; /* for the rate: time in which the worker was full, jobs ended in it */
-    double n_ended;
-    int64_t longest_gap_ns;
+    int64_t probed_ns;
+    kf_account account;
 };
 
 static kf_job_impl *job_at(struct kf_loop *l, uint32_t idx) {
@@ -92,50 +91,21 @@ static void leave(struct kf_loop *l, kf_job_impl *j) {
     if (slot >= 0) kf_kv_cache_release(l->s->models.kv, (size_t)slot);
     drop_active(l, j);
     l->epochs[j->idx]++;
-    l->n_ended++;
-    kf_metric_observe(KF_M_E2E, kf_clock_now_ns() - j->job.origin.received_ns);
-    kf_metric_add_label(KF_M_REQUESTS, kf_metric_code_label((int)j->final.code), 1);
+    kf_account_ended(&l->account, j);
     kf_job_end(j, &l->s->outbox);
-}
-
-static void fill_usage(kf_job_impl *j) {
-    const kf_job_times *t = &j->times;
-    kf_usage *u = &j->final.usage;
-    int64_t begun = t->encode_ns ? t->encode_ns : kf_clock_now_ns();
-    u->prompt_tokens = (uint32_t)j->n_prompt;
-    u->completion_tokens = (uint32_t)j->n_written;
-    u->queue_us = (begun - j->job.origin.received_ns) / 1000;
-    if (t->encoded_ns) u->encode_us = (t->encoded_ns - t->encode_ns) / 1000;
-    if (t->first_token_ns) u->prefill_us = (t->first_token_ns - t->prefill_ns) / 1000;
-    if (t->first_token_ns) u->decode_us = (t->last_token_ns - t->first_token_ns) / 1000;
 }
 
 /* Ended without an answer. text is a constant. */
 static void end_refused(struct kf_loop *l, kf_job_impl *j, kf_code code, const char *text, int64_t retry_after_ms) {
-    fill_usage(j);
+    kf_account_usage(j);
     kf_job_set_refusal(j, code, text, retry_after_ms);
     leave(l, j);
-}
-
-static unsigned handoff_label(const char *reason) {
-    if (!strcmp(reason, "asked")) return KF_HO_ASKED;
-    if (!strcmp(reason, "complaint")) return KF_HO_COMPLAINT;
-    return !strcmp(reason, "low_confidence") ? KF_HO_LOW_CONFIDENCE : KF_HO_OTHER;
-}
-
-static unsigned finished_label(kf_finish finish) {
-    switch (finish) {
-    case KF_FINISH_LENGTH: return KF_FIN_LENGTH;
-    case KF_FINISH_CANCELLED: return KF_FIN_CANCELLED;
-    case KF_FINISH_FAILED: return KF_FIN_FAILED;
-    default: return KF_FIN_STOP;
-    }
 }
 
 /* Ended as the dialogue says. */
 static void end_answered(struct kf_loop *l, kf_job_impl *j) {
     const kf_dialogue *d = &j->dialogue;
-    fill_usage(j);
+    kf_account_usage(j);
     j->final = (kf_response){
         .message = {.s = ""},
         .has_understanding = true,
@@ -147,8 +117,7 @@ static void end_answered(struct kf_loop *l, kf_job_impl *j) {
     };
     if (j->logprobs) j->final.reply.n_logprobs = j->n_written;
     if (d->reply.s != j->reply) j->n_reply = j->n_published; /* what was written is not sent */
-    if (d->handoff.wanted) kf_metric_add_label(KF_M_HANDOFFS, handoff_label(d->handoff.reason), 1);
-    if (j->job.request.want == KF_WANT_REPLY) kf_metric_add_label(KF_M_FINISHED, finished_label(d->finish), 1);
+    kf_account_answered(j);
     leave(l, j);
 }
 
@@ -180,21 +149,14 @@ static void written(struct kf_loop *l, kf_job_impl *j) {
     step_dialogue(l, j, &e);
 }
 
-/* FNV-1a 32. */
-static uint32_t hash_of(kf_str s) {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < s.n; i++)
-        h = (h ^ (unsigned char)s.s[i]) * 16777619u;
-    return h;
-}
-
 static void step_dialogue(struct kf_loop *l, kf_job_impl *j, const kf_dialogue_event *event) {
+    kf_str tenant = j->job.request.tenant;
     unsigned wants = kf_dialogue_step(&j->dialogue, event);
     if (wants & KF_DO_ENCODE)
         kf_plan_add(&l->plan, j->idx,
                     &(kf_plan_job){
                         .lane = j->job.request.lane,
-                        .tenant = hash_of(j->job.request.tenant),
+                        .tenant = kf_fnv32(KF_FNV32_START, tenant.s, tenant.n),
                         .arrived_ns = j->job.origin.received_ns,
                         .deadline_ns = j->job.request.deadline_ns,
                         .n_encode = j->n_encoder,
@@ -348,28 +310,10 @@ static void understood(struct kf_loop *l, pass *p, size_t seq_idx, int64_t now_n
     step_dialogue(l, j, &(kf_dialogue_event){.kind = KF_EV_UNDERSTOOD, .understood = &j->understanding});
 }
 
-static void note_token_time(struct kf_loop *l, kf_job_impl *j, int64_t now_ns) {
-    kf_job_times *t = &j->times;
-    if (!t->first_token_ns) {
-        t->first_token_ns = now_ns;
-        kf_metric_observe(KF_M_TTFT, now_ns - j->job.origin.received_ns);
-        kf_metric_observe(KF_M_PREFILL_TIME, now_ns - t->prefill_ns);
-    } else {
-        int64_t gap = now_ns - t->last_token_ns;
-        kf_metric_observe(KF_M_INTER_TOKEN, gap);
-        if (gap > l->longest_gap_ns) {
-            l->longest_gap_ns = gap;
-            kf_metric_set(KF_M_INTER_TOKEN_MAX, (double)gap / 1e9);
-        }
-    }
-    t->last_token_ns = now_ns;
-}
-
 static void drawn(struct kf_loop *l, kf_job_impl *j, const kf_sample_out *out, int64_t now_ns) {
     bool over;
     if (out->finite) {
-        note_token_time(l, j, now_ns);
-        kf_metric_add(KF_M_GENERATION_TOKENS, 1);
+        kf_account_token(&l->account, j, now_ns);
         over = kf_writer_add(&l->writer, j, out->token, out->logprob);
     } else {
         kf_metric_add(KF_M_NON_FINITE, 1);
@@ -508,40 +452,6 @@ static void clear_out(struct kf_loop *l, const kf_run *run) {
     }
 }
 
-/* Time a job takes of a full worker; until one has been full for a while, what was measured at start stands. Halved now
- * and then, so that it follows the load. */
-static void note_rate(struct kf_loop *l, int64_t now_ns, bool full) {
-    if (full) {
-        l->busy_ns += now_ns - l->last_run_ns;
-    } else {
-        l->n_ended = 0;
-        l->busy_ns = 0;
-    }
-    l->last_run_ns = now_ns;
-    if (l->n_ended < 64) return;
-    atomic_store_explicit(&l->s->gauges.ns_per_job, (int64_t)((double)l->busy_ns / l->n_ended) + 1,
-                          memory_order_relaxed);
-    if (l->n_ended < 512) return;
-    l->n_ended /= 2;
-    l->busy_ns /= 2;
-}
-
-static void publish_gauges(struct kf_loop *l, int64_t now_ns) {
-    kf_server_gauges *g = &l->s->gauges;
-    size_t used = l->s->models.decoder ? l->s->limits.n_blocks - l->plan.n_free_blocks : 0;
-    atomic_store_explicit(&g->n_running, l->plan.n_running, memory_order_relaxed);
-    atomic_store_explicit(&g->n_waiting, l->n_active - l->plan.n_running, memory_order_relaxed);
-    atomic_store_explicit(&g->n_blocks_used, used, memory_order_relaxed);
-    if (l->n_active && now_ns - l->gauges_ns < GAUGES_NS) return;
-    l->gauges_ns = now_ns;
-    int64_t oldest = 0;
-    for (size_t i = 0; i < l->n_active; i++) {
-        int64_t t = job_at(l, l->active[i])->job.origin.received_ns;
-        if (!oldest || t < oldest) oldest = t;
-    }
-    atomic_store_explicit(&g->oldest_ns, oldest, memory_order_relaxed);
-}
-
 /* Jobs in hand, and neither a run to plan nor one on the device: a broken invariant of ours. They are answered all the
  * same. */
 static void end_wedged(struct kf_loop *l) {
@@ -568,14 +478,14 @@ static void turn(struct kf_loop *l) {
     apply(l, before);
     if (!l->n_active) probe(l);
     int64_t now = kf_clock_now_ns();
-    note_rate(l, now, full);
-    publish_gauges(l, now);
+    kf_account_rate(&l->account, l->s, now, full);
+    kf_account_gauges(&l->account, l->s, &l->plan, l->active, l->n_active, now);
 }
 
 void *kf_loop_run(void *server) {
     kf_server *s = server;
     struct kf_loop *l = s->loop;
-    l->last_run_ns = l->probed_ns = kf_clock_now_ns();
+    l->account.turned_ns = l->probed_ns = kf_clock_now_ns();
     while (!atomic_load_explicit(&s->stopping, memory_order_acquire))
         turn(l);
     apply(l, &l->flights[l->now]);
@@ -584,7 +494,7 @@ void *kf_loop_run(void *server) {
     while (kf_queue_pop(&s->inbox, &item, 0) == KF_OK)
         take(l, item);
     end_all(l, KF_STOPPING_TEXT);
-    publish_gauges(l, kf_clock_now_ns());
+    kf_account_gauges(&l->account, s, &l->plan, l->active, l->n_active, kf_clock_now_ns());
     return NULL;
 }
 

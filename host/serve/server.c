@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "observe/metrics.h"
+#include "serve/account.h"
 #include "serve/server_internal.h"
 
 /* ---- jobs ---- */
@@ -55,7 +56,6 @@ static const char *in_arena(kf_job_impl *j, const char *text) {
 }
 
 static void refuse(kf_server *s, kf_job_impl *j, kf_code code, const char *text, int64_t retry_after_ms) {
-    kf_metric_add_label(KF_M_REQUESTS, kf_metric_code_label(code), 1);
     kf_job_set_refusal(j, code, text, retry_after_ms);
     kf_job_end(j, &s->outbox);
 }
@@ -230,30 +230,6 @@ static void set_limits(kf_server *s) {
     };
 }
 
-/* Where the memory went and what it buys: the log's first answer to "how much can this worker take". */
-static void log_ledger(const kf_server *s, int64_t ns_per_job) {
-    const kf_models *m = &s->models;
-    size_t weights = kf_models_weights_bytes(m), activations = kf_models_activations_bytes(m);
-    size_t cache = m->decoder ? kf_kv_cache_bytes(m->kv) : 0;
-    size_t queues = 2 * s->opts.n_jobs * sizeof(void *);
-    size_t jobs = s->opts.n_jobs * (sizeof *s->jobs + s->opts.job_arena_bytes) + queues;
-    kf_metric_set_label(KF_M_MEMORY, KF_MEM_WEIGHTS, (double)weights);
-    kf_metric_set_label(KF_M_MEMORY, KF_MEM_KV_CACHE, (double)cache);
-    kf_metric_set_label(KF_M_MEMORY, KF_MEM_ACTIVATIONS, (double)activations);
-    kf_metric_set_label(KF_M_MEMORY, KF_MEM_JOBS, (double)jobs);
-    kf_log(KF_INFO, "ledger", KF_STR("model", m->id), KF_STR("device", s->device->name),
-           KF_INT("weights_bytes", weights), KF_INT("kv_cache_bytes", cache), KF_INT("activations_bytes", activations),
-           KF_INT("jobs_bytes", jobs), KF_INT("queues_bytes", queues),
-           KF_INT("device_bytes_used", s->device->memory_bytes_used), KF_INT("device_bytes", s->device->memory_bytes),
-           KF_END);
-    kf_log(KF_INFO, "measured", KF_F64("requests_per_second", 1e9 / (double)ns_per_job),
-           KF_F64("encode_16_tokens_ms", (double)(kf_cost_at(&s->cost.layer, 16) * (int64_t)s->limits.n_layers) / 1e6),
-           KF_F64("prefill_64_tokens_ms", (double)kf_cost_at(&s->cost.prefill, 64) / 1e6),
-           KF_F64("decode_1_row_ms", (double)kf_cost_at(&s->cost.decode, 1) / 1e6),
-           KF_F64("decode_all_rows_ms", (double)kf_cost_at(&s->cost.decode, s->opts.max_running) / 1e6),
-           KF_F64("max_gap_ms", s->opts.max_gap_ms), KF_END);
-}
-
 static kf_status check_opts(const kf_server_opts *o) {
     if (!o->n_jobs || o->n_jobs > 1 << 20 || !o->max_running || o->max_running > 1 << 16 || !(o->max_gap_ms > 0))
         return KF_FAIL(KF_ERR_INVALID,
@@ -281,7 +257,7 @@ static kf_status start(kf_server *s) {
     if (getrandom(&s->seed, sizeof s->seed, 0) != sizeof s->seed) s->seed = (uint64_t)kf_clock_wall_ns();
     atomic_store(&s->gauges.ns_per_job, ns_per_job);
     atomic_store(&s->gauges.device_moved_ns, kf_clock_now_ns());
-    log_ledger(s, ns_per_job);
+    kf_account_ledger(s, ns_per_job);
     int err = pthread_create(&s->thread, NULL, kf_loop_run, s);
     if (err) return KF_FAIL(KF_ERR_IO, "device thread: %s", strerror(err));
     s->thread_started = true;

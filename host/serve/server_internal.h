@@ -1,4 +1,5 @@
-/* The server's parts, shared by server.c (the I/O thread's calls), loop.c (the device thread) and measure.c (start). */
+/* The server's parts, shared by server.c (the I/O thread's calls), loop.c and account.c (the device
+ * thread) and measure.c (start). */
 #ifndef KF_SERVE_SERVER_INTERNAL_H
 #define KF_SERVE_SERVER_INTERNAL_H
 

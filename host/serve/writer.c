@@ -69,8 +69,8 @@ bool kf_writer_add(const kf_writer *w, kf_job_impl *j, int32_t token, float logp
     if (j->logprobs) j->logprobs[j->n_written] = logprob;
     j->n_written++;
     size_t from = j->n_reply;
-    if (kf_detokenizer_push(&j->detokenizer, w->tokenizer, token, j->reply, j->reply_cap, &j->n_reply) != KF_OK)
-        return end(j, KF_FINISH_LENGTH);
+    kf_status s = kf_detokenizer_push(&j->detokenizer, w->tokenizer, token, j->reply, j->reply_cap, &j->n_reply);
+    if (s != KF_OK) return end(j, s == KF_ERR_TOO_LARGE ? KF_FINISH_LENGTH : KF_FINISH_FAILED);
     drop_nul(j, from);
     if (cut_at_stop(j, from)) return end(j, KF_FINISH_STOP);
     if (j->n_written == j->max_new) {

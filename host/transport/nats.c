@@ -65,9 +65,11 @@ static kf_endpoint *endpoint_of(kf_transport *t, const kf_job *job) {
     return &t->discovery.endpoints[KF_N_ENDPOINTS - 1];
 }
 
+/* code: of what is sent, which is not the job's where the broker's limit makes it a refusal. */
 static void count_final(kf_transport *t, const kf_job *job, kf_code code) {
     int64_t took_ns = kf_clock_now_ns() - job->origin.received_ns;
     kf_endpoint *e = endpoint_of(t, job);
+    kf_metric_add_label(KF_M_REQUESTS, kf_metric_code_label((int)code), 1);
     e->num_requests++;
     e->processing_ns += took_ns;
     if (code == KF_CODE_OK) return;
@@ -216,7 +218,6 @@ static void refuse(kf_transport *t, natsMsg *msg, int64_t now_ns) {
     }
     publish(t, &t->spare, r);
     kf_metric_add(KF_M_RECEIVED, 1); /* as the server counts its own */
-    kf_metric_add_label(KF_M_REQUESTS, kf_metric_code_label(r.code), 1);
     kf_metric_observe(KF_M_E2E, kf_clock_now_ns() - now_ns);
 }
 

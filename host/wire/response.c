@@ -124,10 +124,10 @@ static void put_reply(const kf_reply *r, parts *p) {
 }
 
 static void put_handoff(const kf_handoff *h, parts *p) {
-    if (!h->wanted) return;
+    if (!h->reason) return;
     kefu__v1__handoff__init(&p->handoff);
     p->response.handoff = &p->handoff;
-    p->handoff.reason = text(h->reason);
+    p->handoff.reason = text(kf_handoff_name(h->reason));
     p->handoff.summary = text(h->summary.s);
 }
 

@@ -187,6 +187,11 @@ static void small_max_payload_is_said(void **state) {
     assert_int_equal(code_of(&c.answers[0]), RESOURCE_EXHAUSTED);
     assert_non_null(strstr(c.answers[0].final->status->message, "max_payload"));
     assert_int_equal(code_of(&c.answers[1]), OK);
+
+    static char body[HTTP_BYTES]; /* and each is counted as what was sent */
+    assert_int_equal(http_get(w.http, "/metrics", body), 200);
+    assert_non_null(strstr(body, "kefu_requests_total{code=\"RESOURCE_EXHAUSTED\"} 1\n"));
+    assert_non_null(strstr(body, "kefu_requests_total{code=\"OK\"} 1\n"));
     finish();
 }
 

@@ -105,7 +105,7 @@ static void note(answer *a, const kf_response *m) {
     a->finish = m->reply.finish;
     snprintf(a->text, sizeof a->text, "%s", m->reply.text.s);
     snprintf(a->message, sizeof a->message, "%s", m->message.s);
-    a->handoff = m->handoff.wanted;
+    a->handoff = m->handoff.reason != KF_HANDOFF_NONE;
     a->has_understanding = m->has_understanding;
     a->n_intents = m->understanding.n_intents;
     a->n_words = m->understanding.n_words;

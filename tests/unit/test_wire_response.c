@@ -71,7 +71,7 @@ static kf_response whole_response(void) {
                           .n_entities = 1,
                           .confidence = 0.625f},
         .reply = {.text = str("好的"), .finish = KF_FINISH_STOP, .logprobs = logprobs, .n_logprobs = 2},
-        .handoff = {.wanted = true, .reason = "asked", .summary = str("要人工")},
+        .handoff = {.reason = KF_HANDOFF_ASKED, .summary = str("要人工")},
         .usage = {.prompt_tokens = 10,
                   .completion_tokens = 2,
                   .cached_tokens = 4,
