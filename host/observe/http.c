@@ -1,4 +1,8 @@
-/* libmicrohttpd behind http.h: one thread with epoll, at most MAX_CONNECTIONS clients, requests without a body. */
+/* libmicrohttpd behind http.h: one thread with epoll, at most MAX_CONNECTIONS clients, requests without a body.
+ *
+ * A probe is answered in well under its second whatever else is connected: who comes is let in at once, and above
+ * MAX_OPEN the connection that is open longest goes. An answer takes microseconds and ends its connection: what goes
+ * is a client that has not finished its request. */
 #include "observe/http.h"
 
 #include <arpa/inet.h>
@@ -15,13 +19,63 @@
 #include "base/log.h"
 #include "observe/metrics.h"
 
-enum { MAX_CONNECTIONS = 64, IDLE_SECONDS = 10 };
+enum {
+    MAX_CONNECTIONS = 96,
+    MAX_OPEN = 64, /* the rest: being closed, or accepted in one turn of libmicrohttpd's loop */
+    CONNECTION_BYTES = 8 << 10,
+    IDLE_SECONDS = 10
+};
+
+/* A place for one connection; the HTTP thread's. */
+typedef struct place {
+    bool open;
+    int fd;
+    uint64_t arrival; /* counts connections */
+} place;
 
 struct kf_http {
     kf_http_opts opts;
     struct MHD_Daemon *daemon;
     unsigned port;
+    place places[MAX_CONNECTIONS];
+    uint64_t n_arrived;
 };
+
+/* ---- who is connected ---- */
+
+/* Closes the longest open one: libmicrohttpd reads its end, and says MHD_CONNECTION_NOTIFY_CLOSED. */
+static void close_oldest(kf_http *h) {
+    place *oldest = NULL;
+    size_t n_open = 0;
+    for (place *p = h->places; p < h->places + MAX_CONNECTIONS; p++) {
+        if (!p->open) continue;
+        n_open++;
+        if (!oldest || p->arrival < oldest->arrival) oldest = p;
+    }
+    if (n_open <= MAX_OPEN) return;
+    shutdown(oldest->fd, SHUT_RDWR);
+    oldest->open = false;
+}
+
+static void on_connection(void *ctx, struct MHD_Connection *c, void **its_place,
+                          enum MHD_ConnectionNotificationCode what) {
+    kf_http *h = ctx;
+    place *p = h->places;
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+        p = *its_place;
+        if (p) *p = (place){0};
+        return;
+    }
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+    while (p < h->places + MAX_CONNECTIONS && p->arrival)
+        p++;
+    if (!info || p == h->places + MAX_CONNECTIONS) return; /* never: there are as many places as connections */
+    *p = (place){.open = true, .fd = info->connect_fd, .arrival = ++h->n_arrived};
+    *its_place = p;
+    close_oldest(h);
+}
+
+/* ---- answers ---- */
 
 static enum MHD_Result answer(struct MHD_Connection *c, unsigned code, const char *type, char *body, size_t n,
                               enum MHD_ResponseMemoryMode mode) {
@@ -72,6 +126,8 @@ static enum MHD_Result handle(void *ctx, struct MHD_Connection *c, const char *u
     return answer_text(c, MHD_HTTP_NOT_FOUND, (char[]){"kefud has /livez /readyz /startupz /metrics\n"});
 }
 
+/* ---- the address ---- */
+
 /* "HOST:PORT" to a socket address; HOST may be empty (any), IPv4 or [IPv6]. */
 static kf_status parse_address(const char *text, struct sockaddr_storage *out) {
     const char *colon = strrchr(text, ':');
@@ -96,6 +152,11 @@ static kf_status parse_address(const char *text, struct sockaddr_storage *out) {
         if (inet_pton(AF_INET, n ? host : "0.0.0.0", &v4->sin_addr) == 1) return KF_OK;
     }
     return KF_FAIL(KF_ERR_INVALID, "--http %s: \"%s\" is no IPv4 or [IPv6] address", text, host);
+}
+
+kf_status kf_http_address_check(const char *address) {
+    struct sockaddr_storage a;
+    return parse_address(address, &a);
 }
 
 static kf_status bind_socket(const char *text, int *out) {
@@ -123,15 +184,20 @@ static unsigned port_of(int fd) {
                                         : ((struct sockaddr_in6 *)&a)->sin6_port);
 }
 
+static struct MHD_Daemon *start_daemon(kf_http *h, int fd) {
+    return MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, handle, h, MHD_OPTION_LISTEN_SOCKET, fd,
+                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)MAX_CONNECTIONS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS,
+                            MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_END);
+}
+
 kf_status kf_http_start(const kf_http_opts *o, kf_http **out) {
     int fd = -1;
     KF_TRY(bind_socket(o->address, &fd));
     kf_http *h = malloc(sizeof *h);
     if (h) {
         *h = (kf_http){.opts = *o, .port = port_of(fd)};
-        h->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, handle, h, MHD_OPTION_LISTEN_SOCKET,
-                                     fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)MAX_CONNECTIONS,
-                                     MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_SECONDS, MHD_OPTION_END);
+        h->daemon = start_daemon(h, fd);
     }
     if (!h || !h->daemon) {
         close(fd);

@@ -26,6 +26,9 @@ typedef struct kf_http_opts {
     void *ctx;
 } kf_http_opts;
 
+/* Can the address be read? KF_ERR_INVALID: the text says what is wanted. */
+kf_status kf_http_address_check(const char *address);
+
 /* Binds, logs "http_listening" with the address, starts the thread. KF_ERR_INVALID: the address cannot be read;
  * KF_ERR_IO: it cannot be bound (the text says which and why). */
 kf_status kf_http_start(const kf_http_opts *o, kf_http **out);

@@ -14,9 +14,11 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "observe/http.h"
 #include "observe/metrics.h"
 
+static const int64_t PROBE_NS = 1000000000; /* Kubernetes' timeoutSeconds where none is set */
 static atomic_int healthy, n_gauges_set;
 static char answer[1 << 17];
 
@@ -40,14 +42,20 @@ static kf_http *start(const char *address) {
     return h;
 }
 
-/* Sends the bytes; the status code, 0 where none came. The whole answer is in `answer`. */
-static int send_raw(const kf_http *h, const char *bytes, size_t n_bytes) {
+static int connect_to(const kf_http *h) {
     struct sockaddr_in a = {
         .sin_family = AF_INET, .sin_port = htons((uint16_t)kf_http_port(h)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0), code = 0;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    return fd;
+}
+
+/* Sends the bytes; the status code, 0 where none came. The whole answer is in `answer`. */
+static int send_raw(const kf_http *h, const char *bytes, size_t n_bytes) {
+    int fd = connect_to(h), code = 0;
     size_t n = 0;
     ssize_t got;
-    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
     assert_int_equal(send(fd, bytes, n_bytes, MSG_NOSIGNAL), (ssize_t)n_bytes);
     shutdown(fd, SHUT_WR);
     while (n < sizeof answer - 1 && (got = read(fd, answer + n, sizeof answer - 1 - n)) > 0)
@@ -108,6 +116,28 @@ static void nothing_else_is_served(void **state) {
     kf_http_stop(h);
 }
 
+/* Clients that send half a request and wait, many more than there are places, some of them a byte at a time. */
+static void unfinished_requests_hinder_no_probe(void **state) {
+    (void)state;
+    enum { N_SLOW = 400 };
+    static const char half[] = "GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ";
+    static int slow[N_SLOW];
+    kf_http *h = start("127.0.0.1:0");
+    atomic_store(&healthy, 1);
+    for (int i = 0; i < N_SLOW; i++) {
+        slow[i] = connect_to(h);
+        send(slow[i], half, i % 2 ? sizeof half - 1 : 4, MSG_NOSIGNAL);
+        for (int j = 0; j < i && i % 10 == 0; j++) /* who still has a place keeps it busy */
+            send(slow[j], "x", 1, MSG_NOSIGNAL);
+        int64_t from_ns = kf_clock_now_ns();
+        if (i % 10 == 0) assert_int_equal(get(h, "GET", "/livez"), 200);
+        if (kf_clock_now_ns() - from_ns > PROBE_NS) fail_msg("a probe among %d slow clients is late", i);
+    }
+    for (int i = 0; i < N_SLOW; i++)
+        close(slow[i]);
+    kf_http_stop(h);
+}
+
 static void bad_addresses_are_refused(void **state) {
     (void)state;
     static const char *const wrong[] = {
@@ -129,9 +159,8 @@ static void bad_addresses_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(probes_say_yes_or_why_not),
-        cmocka_unit_test(metrics_are_fresh),
-        cmocka_unit_test(nothing_else_is_served),
+        cmocka_unit_test(probes_say_yes_or_why_not), cmocka_unit_test(metrics_are_fresh),
+        cmocka_unit_test(nothing_else_is_served),    cmocka_unit_test(unfinished_requests_hinder_no_probe),
         cmocka_unit_test(bad_addresses_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
