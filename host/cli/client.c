@@ -12,7 +12,7 @@
 #include "cli/cli.h"
 #include "wire/wire.h"
 
-enum { RETRY_NS = 200000000, TICK_MS = 50, SUBJECT_BYTES = 256 };
+enum { RETRY_NS = 200000000, TICK_MS = 50, FLUSH_MS = 3000, SUBJECT_BYTES = 256 };
 
 struct kf_client {
     natsConnection *nc;
@@ -34,7 +34,9 @@ static kf_status connect_until(const kf_nats_opts *nats, const char *name, int64
     while ((ns = natsConnection_Connect(out, opts)) != NATS_OK && kf_clock_now_ns() < wait_until_ns)
         nap(RETRY_NS);
     natsOptions_Destroy(opts);
-    return ns == NATS_OK ? KF_OK : KF_NATS_FAIL(ns, "no connection to %s", nats->url);
+    char shown[256];
+    kf_nats_url_shown(nats->url, shown, sizeof shown);
+    return ns == NATS_OK ? KF_OK : KF_NATS_FAIL(ns, "no connection to %s", shown);
 }
 
 kf_status kf_client_open(const kf_nats_opts *nats, const char *name, int64_t wait_until_ns, kf_client **out) {
@@ -46,7 +48,7 @@ kf_status kf_client_open(const kf_nats_opts *nats, const char *name, int64_t wai
         natsStatus ns = natsInbox_Create(&c->inbox);
         if (ns == NATS_OK) snprintf(subject, sizeof subject, "%s.*", c->inbox);
         if (ns == NATS_OK) ns = natsConnection_SubscribeSync(&c->sub, c->nc, subject);
-        if (ns != NATS_OK) s = KF_NATS_FAIL(ns, "no inbox on %s", nats->url);
+        if (ns != NATS_OK) s = KF_NATS_FAIL(ns, "no inbox");
     }
     if (s == KF_OK)
         *out = c;
@@ -99,19 +101,25 @@ int kf_client_exit_code(kf_status s) {
     }
 }
 
-static kf_status send_request(kf_client *c, const Kefu__V1__Request *request, const char *lane) {
-    char subject[SUBJECT_BYTES], reply_to[SUBJECT_BYTES];
+/* Publishes it and waits until the broker has it. reply_to: NULL where no answer is wanted. */
+static kf_status publish(kf_client *c, const char *subject, const char *reply_to, const Kefu__V1__Request *request) {
     size_t n = kefu__v1__request__get_packed_size(request);
     uint8_t *bytes = malloc(n + 1);
     if (!bytes) return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for a request of %zu bytes", n);
     kefu__v1__request__pack(request, bytes);
+    natsStatus ns = reply_to ? natsConnection_PublishRequest(c->nc, subject, reply_to, bytes, (int)n)
+                             : natsConnection_Publish(c->nc, subject, bytes, (int)n);
+    if (ns == NATS_OK) ns = natsConnection_FlushTimeout(c->nc, FLUSH_MS);
+    free(bytes);
+    return ns == NATS_OK ? KF_OK : KF_NATS_FAIL(ns, "cannot publish to %s", subject);
+}
+
+static kf_status send_request(kf_client *c, const Kefu__V1__Request *request, const char *lane) {
+    char subject[SUBJECT_BYTES], reply_to[SUBJECT_BYTES];
     kf_client_subject(request, lane, subject, sizeof subject);
     snprintf(reply_to, sizeof reply_to, "%s.%llu", c->inbox, (unsigned long long)++c->n_sent);
     c->sent_ns = kf_clock_now_ns();
-    natsStatus ns = natsConnection_PublishRequest(c->nc, subject, reply_to, bytes, (int)n);
-    if (ns == NATS_OK) ns = natsConnection_Flush(c->nc);
-    free(bytes);
-    return ns == NATS_OK ? KF_OK : KF_NATS_FAIL(ns, "cannot publish to %s", subject);
+    return publish(c, subject, reply_to, request);
 }
 
 /* Does the message answer the request that was sent last? */
@@ -130,18 +138,13 @@ typedef struct asking {
 } asking;
 
 /* Asks the worker to stop; the final response still comes. */
-static void cancel_once(kf_client *c, asking *a) {
-    if (a->cancelled || !a->o->cancel || !*a->o->cancel) return;
+static kf_status cancel_once(kf_client *c, asking *a) {
+    if (a->cancelled || !a->o->cancel || !*a->o->cancel) return KF_OK;
     a->cancelled = true;
     Kefu__V1__Request taken_back = KEFU__V1__REQUEST__INIT;
     taken_back.id = a->request->id;
     taken_back.tenant = a->request->tenant;
-    uint8_t bytes[512];
-    size_t n = kefu__v1__request__get_packed_size(&taken_back);
-    if (n > sizeof bytes) return;
-    kefu__v1__request__pack(&taken_back, bytes);
-    natsConnection_Publish(c->nc, "kefu.cancel", bytes, (int)n);
-    natsConnection_Flush(c->nc);
+    return publish(c, "kefu.cancel", NULL, &taken_back);
 }
 
 /* The next message of the present request, the caller's to free; NULL: *s says why.
@@ -149,7 +152,7 @@ static void cancel_once(kf_client *c, asking *a) {
 static Kefu__V1__Response *next_message(kf_client *c, asking *a, kf_status *s) {
     for (;;) {
         natsMsg *msg = NULL;
-        cancel_once(c, a);
+        if ((*s = cancel_once(c, a)) != KF_OK) return NULL;
         natsStatus ns = natsSubscription_NextMsg(&msg, c->sub, TICK_MS);
         if (ns == NATS_TIMEOUT && kf_clock_now_ns() - a->heard_ns < a->o->timeout_ns) continue;
         if (ns == NATS_TIMEOUT)

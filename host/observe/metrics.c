@@ -34,6 +34,7 @@ static const char *const code_names[] = {"OK",
 static const char *const memory_names[] = {"weights", "kv_cache", "activations", "jobs", NULL};
 static const char *const finished_names[] = {"stop", "length", "cancelled", "failed", NULL};
 static const char *const handoff_names[] = {"asked", "complaint", "low_confidence", "other", NULL};
+static const char *const dropped_names[] = {"no_reply_subject", "unreadable_cancel", NULL};
 
 static const struct metric {
     const char *name;
@@ -65,6 +66,8 @@ static const struct metric {
                        finished_names},
     [KF_M_HANDOFFS] = {"kefu_handoffs_total", COUNTER, "Requests given to a person.", "reason", handoff_names},
     [KF_M_RECONNECTS] = {"kefu_nats_reconnects_total", COUNTER, "Times the connection to NATS came back."},
+    [KF_M_DROPPED] = {"kefu_messages_dropped_total", COUNTER, "Messages that could not be answered.", "reason",
+                      dropped_names},
     [KF_M_TTFT] = {"kefu_time_to_first_token_seconds", TIME, "From receipt to the first token of the reply."},
     [KF_M_INTER_TOKEN] = {"kefu_inter_token_latency_seconds", TIME, "Between two tokens of one sequence."},
     [KF_M_E2E] = {"kefu_e2e_request_latency_seconds", TIME, "From receipt to the final reply."},

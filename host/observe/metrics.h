@@ -37,6 +37,7 @@ typedef enum kf_metric {
     KF_M_FINISHED, /* by finish reason */
     KF_M_HANDOFFS, /* by reason */
     KF_M_RECONNECTS,
+    KF_M_DROPPED, /* messages that nobody hears of, by reason */
     /* histograms of time */
     KF_M_TTFT,
     KF_M_INTER_TOKEN,
@@ -58,6 +59,12 @@ typedef enum kf_metric {
 typedef enum kf_memory_label { KF_MEM_WEIGHTS, KF_MEM_KV_CACHE, KF_MEM_ACTIVATIONS, KF_MEM_JOBS } kf_memory_label;
 typedef enum kf_finished_label { KF_FIN_STOP, KF_FIN_LENGTH, KF_FIN_CANCELLED, KF_FIN_FAILED } kf_finished_label;
 typedef enum kf_handoff_label { KF_HO_ASKED, KF_HO_COMPLAINT, KF_HO_LOW_CONFIDENCE, KF_HO_OTHER } kf_handoff_label;
+
+typedef enum kf_dropped_label {
+    KF_DROP_NO_REPLY_SUBJECT, /* or one of kilobytes */
+    KF_DROP_UNREADABLE_CANCEL,
+    KF_N_DROPPED
+} kf_dropped_label;
 
 /* The label index of a client's code (kefu.proto's numbers). */
 unsigned kf_metric_code_label(int code);

@@ -49,8 +49,8 @@ struct kf_transport {
     kf_arena scratch;
     char *out; /* [OUT_BYTES], the reply that is being written */
     phase phase;
-    int64_t phase_ns;        /* when it began */
-    uint64_t n_unanswerable; /* messages without a reply subject (or with one of kilobytes), since the last log line */
+    int64_t phase_ns;                 /* when it began */
+    uint64_t n_dropped[KF_N_DROPPED]; /* by kf_dropped_label, since the last log line */
     int64_t logged_ns;
     _Atomic bool drain_wanted, closed, stopping;
     _Atomic int ended; /* kf_transport_end */
@@ -163,6 +163,12 @@ static const char *header(natsMsg *msg, const char *name) {
     return natsMsgHeader_Get(msg, name, &value) == NATS_OK ? value : NULL;
 }
 
+/* A message that nobody hears of. */
+static void drop(kf_transport *t, kf_dropped_label why) {
+    t->n_dropped[why]++;
+    kf_metric_add_label(KF_M_DROPPED, why, 1);
+}
+
 /* Fills a job from a message: where it came from, then what it asks. False: its arena does not even hold the subjects.
  */
 static bool fill(kf_transport *t, kf_job *job, natsMsg *msg, int64_t now_ns) {
@@ -199,7 +205,7 @@ static void refuse(kf_transport *t, natsMsg *msg, int64_t now_ns) {
     kf_server_state state;
     kf_arena_reset(&t->spare.arena);
     if (!fill(t, &t->spare, msg, now_ns)) {
-        t->n_unanswerable++;
+        drop(t, KF_DROP_NO_REPLY_SUBJECT);
         return;
     }
     kf_response r = {.attempt = 1,
@@ -224,7 +230,7 @@ static void refuse(kf_transport *t, natsMsg *msg, int64_t now_ns) {
 static void on_request(kf_transport *t, natsMsg *msg) {
     int64_t now_ns = kf_clock_now_ns();
     if (!natsMsg_GetReply(msg)) {
-        t->n_unanswerable++;
+        drop(t, KF_DROP_NO_REPLY_SUBJECT);
         return;
     }
     kf_job *job = kf_job_get(t->server);
@@ -233,7 +239,7 @@ static void on_request(kf_transport *t, natsMsg *msg) {
     } else if (fill(t, job, msg, now_ns)) {
         kf_server_submit(t->server, job);
     } else {
-        t->n_unanswerable++;
+        drop(t, KF_DROP_NO_REPLY_SUBJECT);
         kf_job_put(t->server, job);
     }
 }
@@ -252,13 +258,18 @@ static kf_str cancel_field(const json_t *root, natsMsg *msg, const char *name, u
 static void on_cancel(kf_transport *t, natsMsg *msg) {
     static const kf_str default_tenant = {"default", 7};
     const char *data = natsMsg_GetData(msg);
+    size_t n = (size_t)natsMsg_GetDataLength(msg);
     json_t *root = NULL;
-    if (natsMsg_GetDataLength(msg) == 0) return;
+    kf_str id = {"", 0}, tenant = {"", 0};
     kf_arena_reset(&t->spare.arena);
-    if (data[0] != '{' ||
-        kf_wire_json_parse(data, (size_t)natsMsg_GetDataLength(msg), &t->spare.arena, &root) == KF_OK) {
-        kf_str id = cancel_field(root, msg, "id", 1), tenant = cancel_field(root, msg, "tenant", 4);
-        if (id.n) kf_server_cancel(t->server, tenant.n ? tenant : default_tenant, id);
+    if (n > 0 && (data[0] != '{' || kf_wire_json_parse(data, n, &t->spare.arena, &root) == KF_OK)) {
+        id = cancel_field(root, msg, "id", 1);
+        tenant = cancel_field(root, msg, "tenant", 4);
+    }
+    if (id.n) {
+        kf_server_cancel(t->server, tenant.n ? tenant : default_tenant, id);
+    } else {
+        drop(t, KF_DROP_UNREADABLE_CANCEL);
     }
 }
 
@@ -326,13 +337,22 @@ static bool unsubscribed(natsSubscription *sub) {
     return !natsSubscription_IsValid(sub);
 }
 
+/* Where the broker cannot be told, requests come until the connection goes; UNSUBSCRIBE_NS bounds the wait for it. */
+static void unsubscribe(kf_transport *t) {
+    for (size_t i = 0; i < KF_N_ENDPOINTS; i++) {
+        natsStatus ns = natsSubscription_Drain(t->subs[i]);
+        if (ns != NATS_OK)
+            kf_log(KF_WARN, "not_unsubscribed", KF_STR("subject", t->discovery.endpoints[i].subject),
+                   KF_STR("why", natsStatus_GetText(ns)), KF_END);
+    }
+}
+
 static void drain_step(kf_transport *t) {
     int64_t in_phase_ns = kf_clock_now_ns() - t->phase_ns;
     bool connected = kf_io_connected(t->loop), done = true;
     switch (t->phase) {
     case SERVING:
-        for (size_t i = 0; i < KF_N_ENDPOINTS && connected; i++)
-            natsSubscription_Drain(t->subs[i]);
+        if (connected) unsubscribe(t);
         enter(t, UNSUBSCRIBING);
         break;
     case UNSUBSCRIBING:
@@ -456,14 +476,19 @@ static void first_connect(kf_transport *t, int64_t now_ns) {
 
 /* ---- the tick ---- */
 
+static void log_dropped(kf_transport *t, int64_t now_ns) {
+    const uint64_t *n = t->n_dropped;
+    if (!n[KF_DROP_NO_REPLY_SUBJECT] && !n[KF_DROP_UNREADABLE_CANCEL]) return;
+    kf_log(KF_WARN, "messages_dropped", KF_INT("no_reply_subject", n[KF_DROP_NO_REPLY_SUBJECT]),
+           KF_INT("unreadable_cancel", n[KF_DROP_UNREADABLE_CANCEL]), KF_END);
+    memset(t->n_dropped, 0, sizeof t->n_dropped);
+    t->logged_ns = now_ns;
+}
+
 static void on_tick(void *ctx) {
     kf_transport *t = ctx;
     int64_t now = kf_clock_now_ns();
-    if (t->n_unanswerable && now - t->logged_ns > LOG_EVERY_NS) {
-        kf_log(KF_WARN, "requests_without_reply_subject", KF_INT("n", t->n_unanswerable), KF_END);
-        t->n_unanswerable = 0;
-        t->logged_ns = now;
-    }
+    if (now - t->logged_ns > LOG_EVERY_NS) log_dropped(t, now);
     if (!t->nc && t->phase == SERVING && now >= t->attempt_ns) first_connect(t, now);
     if (atomic_load(&t->closed) && t->phase != OVER) end(t, KF_TRANSPORT_CLOSED);
     if (atomic_load(&t->drain_wanted)) drain_step(t);

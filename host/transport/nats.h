@@ -7,7 +7,8 @@
  *
  * Subjects: kefu.request and kefu.v1.request.<tenant>.<lane>.<bucket> in queue group "kefu"; kefu.cancel, heard by
  * every worker, with the id and tenant of a request as JSON ({"id": "…", "tenant": "…"}) or as a protobuf Request:
- * whoever has it ends it with CANCELLED; it is not answered. Discovery: discovery.h.
+ * whoever has it ends it with CANCELLED; it is not answered; one without an id that can be read is counted and dropped.
+ * Discovery: discovery.h.
  *
  * A message without a reply subject cannot be answered: it is counted and dropped. When all jobs are in use, a request
  * gets RESOURCE_EXHAUSTED with retry_after_ms. A reply that would be over the broker's max_payload becomes a short

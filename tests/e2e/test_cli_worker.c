@@ -7,6 +7,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "cli/client.h"
+
 enum { STALL_MS = 600 };
 
 /* The played worker: requests and cancellations arrive on nats.c's threads. */
@@ -109,6 +111,9 @@ static void on_request(natsConnection *nc, natsSubscription *sub, natsMsg *msg, 
         if (!strcmp(r->text, "silent")) {
         } else if (!strcmp(r->text, "garbage")) {
             natsConnection_PublishString(played.nc, to, "\xff\xff\xff");
+        } else if (strstr(r->text, "in vain")) {
+            note(played.cancelled_reply_to, sizeof played.cancelled_reply_to, to);
+            if (!strcmp(r->text, "parts in vain")) answer_parts(to, r->id);
         } else if (!strcmp(r->text, "refuse")) {
             answer_final(to, r->id, KEFU__V1__CODE__RESOURCE_EXHAUSTED, 0);
         } else if (atomic_load(&played.n_unready) > 0) {
@@ -267,6 +272,57 @@ static void test_chat_cancel(void **state) {
     assert_int_equal(played.n_history, 0); /* what was taken back was never said */
 }
 
+/* ---- the client's own functions ---- */
+
+static volatile sig_atomic_t taken_back;
+
+static void kill_broker(void *user, const Kefu__V1__Response *r) {
+    (void)user;
+    (void)r;
+    if (server.pid) broker_kill(&server);
+    taken_back = 1;
+}
+
+/* Asks what is answered only when it is taken back. */
+static kf_status ask_in_vain(char *text, char *id, Kefu__V1__Response **final) {
+    kf_client *c = NULL;
+    Kefu__V1__Request request = KEFU__V1__REQUEST__INIT;
+    kf_ask_opts opts = {.timeout_ns = 20000000000, .cancel = &taken_back, .on_part = kill_broker};
+    request.id = id;
+    request.tenant = (char *)"default";
+    request.input_case = KEFU__V1__REQUEST__INPUT_TEXT;
+    request.text = text;
+    assert_int_equal(kf_client_open(&(kf_nats_opts){.url = server.url}, "test", 0, &c), KF_OK);
+    kf_status s = kf_client_ask(c, &request, &opts, final);
+    kf_client_close(c);
+    return s;
+}
+
+static void test_cancel_of_any_length(void **state) {
+    (void)state;
+    static char id[2000];
+    Kefu__V1__Response *final = NULL;
+    memset(id, 'x', sizeof id - 1);
+    taken_back = 1;
+    assert_int_equal(ask_in_vain((char *)"in vain", id, &final), KF_OK);
+    assert_int_equal(final->status->code, KEFU__V1__CODE__CANCELLED);
+    assert_string_equal(final->id, id);
+    kefu__v1__response__free_unpacked(final, NULL);
+}
+
+/* The broker goes while the reply is streamed, and then it is taken back: that fails, and is not waited for. */
+static void test_cancel_that_cannot_be_sent(void **state) {
+    (void)state;
+    Kefu__V1__Response *final = NULL;
+    taken_back = 0;
+    int64_t from_ns = kf_clock_now_ns();
+    assert_int_not_equal(ask_in_vain((char *)"parts in vain", (char *)"1", &final), KF_OK);
+    assert_contains(kf_error_text(), "kefu.cancel");
+    assert_true(kf_clock_now_ns() - from_ns < 10000000000);
+    assert_null(final);
+    broker_run(&server);
+}
+
 /* ---- bench ---- */
 
 static json_int_t number(const json_t *doc, const char *name) {
@@ -371,11 +427,17 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ask),         cmocka_unit_test(test_ask_refused),
-        cmocka_unit_test(test_ask_waits),   cmocka_unit_test(test_chat),
-        cmocka_unit_test(test_chat_cancel), cmocka_unit_test(test_bench_closed),
-        cmocka_unit_test(test_bench_open),  cmocka_unit_test(test_bench_interrupted),
+        cmocka_unit_test(test_ask),
+        cmocka_unit_test(test_ask_refused),
+        cmocka_unit_test(test_ask_waits),
+        cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_chat_cancel),
+        cmocka_unit_test(test_bench_closed),
+        cmocka_unit_test(test_bench_open),
+        cmocka_unit_test(test_bench_interrupted),
         cmocka_unit_test(test_options),
+        cmocka_unit_test(test_cancel_of_any_length),
+        cmocka_unit_test(test_cancel_that_cannot_be_sent),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -135,16 +135,23 @@ static void cancelling_ends_that_request_alone(void **state) {
     client_forget_answers(&c);
 }
 
-static void garbage_to_cancel_is_ignored(void **state) {
+static void garbage_to_cancel_is_counted(void **state) {
     (void)state;
     static const char *const texts[] = {
         "", "{", "{}", "[]", "{\"id\":7}", "\x0a\x7f", "\xff\xff\xff\xff\xff", "{\"id\":\"no such\"}"};
+    static char body[HTTP_BYTES];
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         natsConnection_PublishString(c.nc, "kefu.cancel", texts[i]);
     send_ask(0, (ask){.understand = true});
     assert_true(client_wait(&c, 1, 20000));
     assert_int_equal(code_of(&c.answers[0]), OK);
     client_forget_answers(&c);
+    assert_int_equal(http_get(w.http, "/metrics", body), 200);
+    assert_non_null(
+        strstr(body, "\nkefu_messages_dropped_total{reason=\"unreadable_cancel\"} 7\n")); /* the last is none */
+    for (int i = 0; i < 300 && !strstr(file_text(w.log), "\"unreadable_cancel\":"); i++)
+        usleep(10000);
+    assert_non_null(strstr(file_text(w.log), "\"unreadable_cancel\":"));
 }
 
 /* Few places: those without one are told when to come back, at once and each for itself. */
@@ -212,7 +219,7 @@ int main(void) {
         cmocka_unit_test(streamed_parts_are_the_final),
         cmocka_unit_test(deadlines_are_kept),
         cmocka_unit_test(cancelling_ends_that_request_alone),
-        cmocka_unit_test(garbage_to_cancel_is_ignored),
+        cmocka_unit_test(garbage_to_cancel_is_counted),
     };
     const struct CMUnitTest limits[] = {
         cmocka_unit_test(overload_is_refused_with_a_time),
