@@ -88,6 +88,7 @@ static kf_status take_argument(kf_options *o, int argc, char **argv, int *i) {
     } else {
         return KF_FAIL(KF_ERR_INVALID, "--%s wants a value: --%s %s", opt->name, opt->name, opt->arg);
     }
+    o->given[o->n_given++] = (struct kf_option_given){idx, o->text[idx]};
     return KF_OK;
 }
 
@@ -234,6 +235,20 @@ static kf_status convert_choice(const kf_options *o, size_t idx, int *out) {
     return wrong(o, idx, wanted);
 }
 
+static kf_status convert_texts(const kf_options *o, size_t idx, kf_option_texts *out) {
+    if (o->source[idx] != KF_FROM_COMMAND_LINE) {
+        if (o->text[idx]) out->text[out->n++] = o->text[idx];
+        return KF_OK;
+    }
+    for (size_t i = 0; i < o->n_given; i++) {
+        if (o->given[i].idx != idx) continue;
+        if (out->n == KF_OPTION_TEXTS_MAX)
+            return KF_FAIL(KF_ERR_INVALID, "--%s: at most %d times wanted", o->table[idx].name, KF_OPTION_TEXTS_MAX);
+        out->text[out->n++] = o->given[i].text;
+    }
+    return KF_OK;
+}
+
 /* Writes the field of option idx, or only checks it where values is NULL. */
 static kf_status convert(const kf_options *o, size_t idx, char *values) {
     const kf_option *opt = &o->table[idx];
@@ -244,7 +259,8 @@ static kf_status convert(const kf_options *o, size_t idx, char *values) {
         double f;
         bool flag;
         int choice;
-    } v = {0};
+        kf_option_texts texts;
+    } v = {.texts = {.n = 0}};
     size_t n_bytes = 0;
     char *end = NULL;
     errno = 0;
@@ -273,6 +289,10 @@ static kf_status convert(const kf_options *o, size_t idx, char *values) {
         if (text) KF_TRY(convert_choice(o, idx, &v.choice));
         n_bytes = sizeof v.choice;
         break;
+    case KF_OPTION_TEXTS:
+        KF_TRY(convert_texts(o, idx, &v.texts));
+        n_bytes = sizeof v.texts;
+        break;
     }
     if (values) memcpy(values + opt->offset, &v, n_bytes);
     return KF_OK;
@@ -282,10 +302,14 @@ kf_status kf_options_parse(kf_options *o, int argc, char **argv, void *values) {
     KF_REQUIRE(o->n_table <= KF_MAX_OPTIONS);
     memset(o->text, 0, sizeof o->text);
     memset(o->source, 0, sizeof o->source);
-    o->n_rest = 0;
+    o->n_rest = o->n_given = 0;
     o->file = NULL;
-    o->rest = malloc((argc > 0 ? (size_t)argc : 1) * sizeof *o->rest);
-    if (!o->rest) return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for %d arguments", argc);
+    o->rest = calloc((size_t)argc + 1, sizeof *o->rest);
+    o->given = calloc((size_t)argc + 1, sizeof *o->given);
+    if (!o->rest || !o->given) {
+        kf_options_free(o);
+        return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for %d arguments", argc);
+    }
 
     kf_status s = KF_OK;
     KF_STEP(s, take_command_line(o, argc, argv));
@@ -303,10 +327,12 @@ kf_status kf_options_parse(kf_options *o, int argc, char **argv, void *values) {
 
 void kf_options_free(kf_options *o) {
     free(o->rest);
+    free(o->given);
     free(o->file);
     o->rest = NULL;
+    o->given = NULL;
     o->file = NULL;
-    o->n_rest = 0;
+    o->n_rest = o->n_given = 0;
 }
 
 bool kf_options_given(const kf_options *o, const char *name) {
@@ -340,16 +366,21 @@ void kf_options_help(const kf_options *o, FILE *to) {
     fprintf(to, "\n%s", o->after ? o->after : "");
 }
 
-/* A value as it may be seen: not that of a secret, nor what stands before the @ of a URL. */
+/* A value as it may be seen. */
 static void put_value(const kf_option *opt, const char *text, FILE *to) {
-    const char *scheme = strstr(text, "://"), *at = scheme ? strchr(scheme, '@') : NULL;
+    const char *at, *scheme;
     if (opt->secret) {
         fputs("(set, not shown)", to);
-    } else if (at) {
-        fprintf(to, "%.*s…%s", (int)(scheme - text) + 3, text, at);
-    } else {
-        fputs(text, to);
+        return;
     }
+    while (opt->url && (at = strchr(text, '@'))) { /* one round a URL of the list: its scheme stays, and its host */
+        const char *from = text;
+        while ((scheme = strstr(from, "://")) && scheme < at)
+            from = scheme + 3;
+        fprintf(to, "%.*s…@", (int)(from - text), text);
+        text = at + 1;
+    }
+    fputs(text, to);
 }
 
 void kf_options_print(const kf_options *o, FILE *to) {

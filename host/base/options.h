@@ -38,7 +38,15 @@ typedef enum kf_option_kind {
     KF_OPTION_REAL,   /* double, min … max */
     KF_OPTION_FLAG,   /* bool */
     KF_OPTION_CHOICE, /* int: the index in `choices` */
+    KF_OPTION_TEXTS,  /* kf_option_texts: each time it is given on the command line is one more; elsewhere it is one */
 } kf_option_kind;
+
+enum { KF_OPTION_TEXTS_MAX = 8 };
+
+typedef struct kf_option_texts {
+    const char *text[KF_OPTION_TEXTS_MAX];
+    size_t n;
+} kf_option_texts;
 
 typedef struct kf_option {
     const char *name; /* lower case, digits and hyphens */
@@ -50,6 +58,7 @@ typedef struct kf_option {
     double min, max;
     const char *const *choices; /* ends with NULL */
     bool secret;                /* its value is never shown */
+    bool url;                   /* nor what stands before an @ in it; a list of URLs counts */
     bool once;                  /* of the command line alone: --help, --version, --print-config */
 } kf_option;
 
@@ -83,6 +92,11 @@ typedef struct kf_options {
     size_t n_rest;
     const char *text[KF_MAX_OPTIONS]; /* the value as it was given; NULL: unset */
     kf_option_source source[KF_MAX_OPTIONS];
+    struct kf_option_given { /* [n_given], on the command line, in order */
+        size_t idx;
+        const char *text;
+    } * given;
+    size_t n_given;
     char *file; /* the configuration file's bytes, cut into lines */
 } kf_options;
 

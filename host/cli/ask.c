@@ -101,7 +101,6 @@ int kf_cmd_ask(int argc, char **argv) {
                     .usage = "[options] TEXT   (- reads it from standard input)",
                     .about = "Asks a worker one question: intent, sentiment, entities, words, the reply, and how long "
                              "it took.\n",
-                    .after = KF_EXIT_HELP,
                     .table = table,
                     .n_table = sizeof table / sizeof *table};
     settings s = {0};
@@ -109,7 +108,8 @@ int kf_cmd_ask(int argc, char **argv) {
     int code = KF_EXIT_OK;
     if (!kf_cli_parse(&o, argc, argv, &s, &s.common, &code)) return code;
     if (o.n_rest == 0) return kf_cli_usage(&o, "what to ask is missing");
-    if (!kf_request_opts_ok(&s.request)) return kf_cli_usage(&o, KF_TENANT_WANTED);
+    const char *lacks = kf_request_lacks(&s.request, &s.nats);
+    if (lacks) return kf_cli_usage(&o, "%s", lacks);
     kf_status st = read_question(&o, &text);
     KF_STEP(st, ask(&s, &o, text, &code));
     free(text);

@@ -198,7 +198,6 @@ int kf_cmd_bench(int argc, char **argv) {
                              "requests are due at\nPoisson times and their latency counts from when they were due, so "
                              "a stalled worker hides nothing.\nttft: to the first text; tpot: from there to the end, a "
                              "token; total: to the final. Of OK replies.\n",
-                    .after = KF_EXIT_HELP,
                     .table = table,
                     .n_table = sizeof table / sizeof *table};
     settings s = {0};
@@ -206,7 +205,8 @@ int kf_cmd_bench(int argc, char **argv) {
     if (!kf_cli_parse(&o, argc, argv, &s, &s.common, &code)) return code;
     if (o.n_rest) return kf_cli_usage(&o, "bench takes no arguments; messages come from --file");
     if (s.rate > 0 && kf_options_given(&o, "clients")) return kf_cli_usage(&o, "--clients or --rate, not both");
-    if (!kf_request_opts_ok(&s.request)) return kf_cli_usage(&o, KF_TENANT_WANTED);
+    const char *lacks = kf_request_lacks(&s.request, &s.nats);
+    if (lacks) return kf_cli_usage(&o, "%s", lacks);
     kf_status st = bench(&s, &o, &code);
     return kf_cli_end(&o, st, code);
 }

@@ -228,14 +228,14 @@ int kf_cmd_chat(int argc, char **argv) {
                     .about = "Talks to a worker, a line a turn from standard input. /new forgets what was said.\n"
                              "Ctrl-C takes the running reply back; at the prompt it ends the conversation.\n\n"
                              "--json: every message of every turn as a line, as the wire has it.\n",
-                    .after = KF_EXIT_HELP,
                     .table = table,
                     .n_table = sizeof table / sizeof *table};
     settings s = {0};
     int code;
     if (!kf_cli_parse(&o, argc, argv, &s, &s.common, &code)) return code;
     if (o.n_rest) return kf_cli_usage(&o, "chat reads its lines from standard input, not from arguments");
-    if (!kf_request_opts_ok(&s.request)) return kf_cli_usage(&o, KF_TENANT_WANTED);
+    const char *lacks = kf_request_lacks(&s.request, &s.nats);
+    if (lacks) return kf_cli_usage(&o, "%s", lacks);
     if (s.session && strlen(s.session) > 128) return kf_cli_usage(&o, "--session: at most 128 bytes");
     kf_status st = chat(&s, &o);
     return kf_cli_end(&o, st, kf_client_exit_code(st));

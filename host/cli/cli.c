@@ -7,6 +7,7 @@
 
 bool kf_cli_parse(kf_options *o, int argc, char **argv, void *values, const kf_cli_common *common, int *code) {
     o->shared_file = true;
+    o->after = KF_EXIT_HELP;
     if (kf_options_parse(o, argc, argv, values) != KF_OK) {
         fprintf(stderr, "%s: %s\n", o->program, kf_error_text());
         *code = KF_EXIT_USAGE;

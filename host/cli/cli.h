@@ -57,8 +57,9 @@ typedef struct kf_cli_common {
                   "configuration file, the same as kefud's"),                                                          \
         KF_OPTION("help", KF_OPTION_FLAG, offsetof(T, common.help), NULL, NULL, "show this", .once = true)
 
-/* Parses the command line into `values`, of which `common` is a part. False where the command ends here, with *code:
- * help was printed, or the command line is wrong and stderr says how. True: o is kf_cli_end's to free. */
+/* Sets what every command's options share, then parses the command line into `values`, of which `common` is a part.
+ * False where the command ends here, with *code: help was printed, or the command line is wrong and stderr says how.
+ * True: o is kf_cli_end's to free. */
 bool kf_cli_parse(kf_options *o, int argc, char **argv, void *values, const kf_cli_common *common, int *code);
 
 /* A usage error found after parsing; what is wanted goes to stderr. Frees o; returns KF_EXIT_USAGE. */

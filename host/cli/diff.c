@@ -360,7 +360,6 @@ int kf_cmd_diff(int argc, char **argv) {
                  "safetensors files of one pass.\nWith --model the pass is run here, on --text, on --ids or "
                  "on the reference's own input_ids and cu_seqlens.\nExit code 1 where something departs.\n\n"
                  "--json: {\"first\":NAME|null,\"tolerance\":X,\"tensors\":[…]}\n",
-        .after = KF_EXIT_HELP,
         .table = table,
         .n_table = sizeof table / sizeof *table};
     settings s = {0};
@@ -369,6 +368,7 @@ int kf_cmd_diff(int argc, char **argv) {
     if (o.n_rest != (s.local.model ? 1 : 2))
         return kf_cli_usage(&o, s.local.model ? "one reference is wanted" : "a reference and what to compare with it");
     if (s.local.text && s.local.ids) return kf_cli_usage(&o, "--text or --ids, not both");
+    if (kf_ids_lacks(s.local.ids)) return kf_cli_usage(&o, "%s", kf_ids_lacks(s.local.ids));
     kf_status st = diff(&s, &o, &code);
     return kf_cli_end(&o, st, code);
 }

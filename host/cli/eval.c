@@ -214,7 +214,6 @@ int kf_cmd_eval(int argc, char **argv) {
             "--json: {\"n\":…,\"intent\":{\"accuracy\":…,\"macro_f1\":…,\"ci95\":[…],…},\"sentiment\":{…},"
             "\"entities\":{\"f1\":…,…},\n\"segmentation\":{\"f1\":…,…},\"pos\":{\"accuracy\":…,…}}; ci95 belongs to "
             "the first figure of its object.\n",
-        .after = KF_EXIT_HELP,
         .table = table,
         .n_table = sizeof table / sizeof *table};
     settings s = {0};

@@ -165,7 +165,6 @@ int kf_cmd_generate(int argc, char **argv) {
                     .about = "A decoder goes on from a prompt until it ends its text or --max-tokens are drawn.\n\n"
                              "--json: {\"ids\":[…],\"text\":\"…\",\"finish_reason\":\"stop\"|\"length\"}; ids are "
                              "what was drawn, an end-of-text token included.\n",
-                    .after = KF_EXIT_HELP,
                     .table = table,
                     .n_table = sizeof table / sizeof *table};
     settings s = {0};

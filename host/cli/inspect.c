@@ -180,7 +180,6 @@ int kf_cmd_inspect(int argc, char **argv) {
                     .about = "Lists a checkpoint's tensors by name. A head of a trunk is a file: DIR/heads/NAME."
                              "safetensors.\n\n--json: {\"tensors\":[{\"name\",\"dtype\",\"shape\",\"bytes\"},…]}, "
                              "with --stats also mean, std, min, max, not_finite\n",
-                    .after = KF_EXIT_HELP,
                     .table = table,
                     .n_table = sizeof table / sizeof *table};
     settings s = {0};

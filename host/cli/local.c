@@ -10,9 +10,31 @@ const char *const kf_dtype_names[] = {"f32", "bf16", "auto", NULL};
 
 enum { SPECIAL_TOKENS_MAX = 16 };
 
+/* Takes one id off a list like 1,2,3; false where there is none, or something else. */
+static bool take_id(const char **list, int32_t *out) {
+    char *end;
+    errno = 0;
+    long id = strtol(*list, &end, 10);
+    if (end == *list || errno || id < 0 || id > INT32_MAX || (*end && *end != ',')) return false;
+    *list = *end ? end + 1 : end;
+    *out = (int32_t)id;
+    return true;
+}
+
 const char *kf_local_lacks(const kf_local_opts *o) {
     if (!o->model) return "--model is missing";
-    return !o->text == !o->ids ? "one of --text and --ids is wanted" : NULL;
+    if (!o->text == !o->ids) return "one of --text and --ids is wanted";
+    return kf_ids_lacks(o->ids);
+}
+
+const char *kf_ids_lacks(const char *list) {
+    static const char wanted[] = "--ids: a list like 101,7592,102 wanted";
+    int32_t id;
+    if (!list) return NULL;
+    do {
+        if (!take_id(&list, &id)) return wanted;
+    } while (*list);
+    return NULL;
 }
 
 kf_status kf_local_open(const kf_local_opts *o, kf_local *out) {
@@ -53,17 +75,12 @@ static kf_status ids_from_text(const char *text, kf_ids *ids) {
 
 static kf_status ids_from_list(const char *list, kf_ids *ids) {
     KF_TRY(ids_alloc(ids, strlen(list) + 1));
-    for (const char *p = list; *p;) {
-        char *end;
-        errno = 0;
-        long id = strtol(p, &end, 10);
-        if (end == p || errno || id < 0 || id > INT32_MAX || (*end && *end != ','))
-            return KF_FAIL(KF_ERR_INVALID, "--ids: a list like 101,7592,102 wanted; item %zu is no token id",
-                           ids->n + 1);
-        ids->ids[ids->n++] = (int32_t)id;
-        p = *end ? end + 1 : end;
+    while (*list) {
+        if (!take_id(&list, &ids->ids[ids->n]))
+            return KF_FAIL(KF_ERR_INVALID, "--ids: item %zu is no token id", ids->n + 1);
+        ids->n++;
     }
-    return ids->n ? KF_OK : KF_FAIL(KF_ERR_INVALID, "--ids: the list is empty");
+    return KF_OK;
 }
 
 kf_status kf_ids_read(const kf_local_opts *o, kf_ids *out) {

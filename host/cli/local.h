@@ -48,6 +48,8 @@ typedef struct kf_local {
 /* What a command line lacks that must name a model and one input, for kf_cli_usage; NULL: nothing. */
 const char *kf_local_lacks(const kf_local_opts *o);
 
+const char *kf_ids_lacks(const char *list); /* of --ids alone, as above; NULL is no list and lacks nothing */
+
 /* The statuses of kf_device_open. */
 kf_status kf_local_open(const kf_local_opts *o, kf_local *out);
 void kf_local_close(kf_local *l); /* models on it must have been closed */

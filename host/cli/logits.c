@@ -219,7 +219,6 @@ int kf_cmd_logits(int argc, char **argv) {
                     .about = "One forward pass: a classifier's logits, a tagger's for every token (special ones "
                              "included), or a decoder's for the next token.\n\n--json: {\"logits\":[…],\"labels\":"
                              "[…]}; a tagger's logits are a list of lists, a decoder's labels are empty.\n",
-                    .after = KF_EXIT_HELP,
                     .table = table,
                     .n_table = sizeof table / sizeof *table};
     settings s = {0};

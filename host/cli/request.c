@@ -7,9 +7,10 @@
 
 const char *const kf_lane_names[] = {"normal", "high", "low", NULL};
 
-bool kf_request_opts_ok(const kf_request_opts *s) {
+const char *kf_request_lacks(const kf_request_opts *s, const kf_nats_opts *nats) {
     size_t n = s->tenant ? strspn(s->tenant, "abcdefghijklmnopqrstuvwxyz0123456789_-") : 1;
-    return n >= 1 && n <= 32 && (!s->tenant || !s->tenant[n]);
+    if (n < 1 || n > 32 || (s->tenant && s->tenant[n])) return "--tenant: 1 to 32 of a-z, 0-9, _ and - are wanted";
+    return kf_nats_opts_check(nats) == KF_OK ? NULL : kf_error_text();
 }
 
 static void build_generate(Kefu__V1__Generate *g, const kf_request_opts *s, const kf_options *o) {
@@ -57,9 +58,8 @@ void kf_request_build_init(kf_request_build *b, const kf_request_opts *s, const 
         b->request.deadline_ms = (uint32_t)s->deadline_ms;
     }
     build_generate(&b->generate, s, o);
-    if (s->stop) {
-        b->stop[0] = (char *)s->stop;
-        b->generate.stop = b->stop;
-        b->generate.n_stop = 1;
-    }
+    for (size_t i = 0; i < s->stop.n; i++)
+        b->stop[i] = (char *)s->stop.text[i];
+    b->generate.stop = b->stop;
+    b->generate.n_stop = s->stop.n;
 }

@@ -11,9 +11,11 @@
 
 #include "base/options.h"
 #include "kefu.pb-c.h"
+#include "transport/connect.h"
 
 typedef struct kf_request_opts {
-    const char *tenant, *user, *stop;
+    const char *tenant, *user;
+    kf_option_texts stop;
     int lane; /* index into kf_lane_names */
     bool understand;
     int64_t max_tokens, top_k, deadline_ms;
@@ -43,18 +45,18 @@ extern const char *const kf_lane_names[]; /* "normal", "high", "low", NULL */
                            .min = 1e-6, .max = 10),                                                                    \
         KF_REQUEST_OPTION_(T, f, seed, KF_OPTION_INT, "seed", "N", "the same seed, the same reply",                    \
                            .max = 9007199254740991.0),                                                                 \
-        KF_REQUEST_OPTION_(T, f, stop, KF_OPTION_TEXT, "stop", "TEXT", "the reply ends before it"),                    \
+        KF_REQUEST_OPTION_(T, f, stop, KF_OPTION_TEXTS, "stop", "TEXT", "the reply ends before it; up to 8 times"),    \
         KF_REQUEST_OPTION_(T, f, deadline_ms, KF_OPTION_INT, "deadline-ms", "MS", "after which nobody wants it",       \
                            .min = 1, .max = 4294967295.0)
 
-/* A tenant is a part of the subject: [a-z0-9_-]{1,32}, and nothing else may get there. */
-bool kf_request_opts_ok(const kf_request_opts *s);
-#define KF_TENANT_WANTED "--tenant: 1 to 32 of a-z, 0-9, _ and - are wanted"
+/* What is wrong with these options, for kf_cli_usage; NULL: nothing. A tenant is a part of the subject, and nothing
+ * but [a-z0-9_-]{1,32} may get there. */
+const char *kf_request_lacks(const kf_request_opts *s, const kf_nats_opts *nats);
 
 typedef struct kf_request_build {
     Kefu__V1__Request request;
     Kefu__V1__Generate generate;
-    char *stop[1];
+    char *stop[KF_OPTION_TEXTS_MAX];
     char id[33];
 } kf_request_build;
 

@@ -71,7 +71,6 @@ int kf_cmd_tokenize(int argc, char **argv) {
                     .about = "Shows a text's token ids, their pieces, and offsets in code points of the text (special "
                              "tokens: 0, 0).\nWith --ids: the pieces of these ids.\n\n--json: {\"ids\":[…],"
                              "\"pieces\":[…],\"offsets\":[[0,1],…]}\n",
-                    .after = KF_EXIT_HELP,
                     .table = table,
                     .n_table = sizeof table / sizeof *table};
     settings s = {0};

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "observe/http.h"
+
 static const char *const dtypes[] = {"auto", "f32", "bf16", NULL};
 static const char *const off_on[] = {"off", "on", NULL};
 static const char *const levels[] = {"debug", "info", "warn", "error", NULL}; /* in kf_log_level's order */
@@ -52,14 +54,21 @@ kf_status kf_kefud_config_read(int argc, char **argv, kf_options *o, kf_kefud_co
     };
     kf_kefud_config c;
     KF_TRY(kf_options_parse(o, argc, argv, &c));
-    if (o->n_rest) {
-        kf_status s = KF_FAIL(KF_ERR_INVALID, "\"%s\" is no option; see kefud --help", o->rest[0]);
+    kf_status s = KF_OK;
+    if (o->n_rest) s = KF_FAIL(KF_ERR_INVALID, "\"%s\" is no option; see kefud --help", o->rest[0]);
+    KF_STEP(s, kf_nats_opts_check(&c.nats));
+    if (s == KF_OK && kf_kefud_has_http(&c)) s = kf_http_address_check(c.http);
+    if (s != KF_OK) {
         kf_options_free(o);
         return s;
     }
     if (c.max_gap_ms == 0) c.max_gap_ms = strcmp(kf_device_names[c.device], "cuda") == 0 ? 20 : 150;
     *out = c;
     return KF_OK;
+}
+
+bool kf_kefud_has_http(const kf_kefud_config *c) {
+    return strcmp(c->http, "off") != 0;
 }
 
 kf_dtype kf_kefud_dtype(const kf_kefud_config *c) {

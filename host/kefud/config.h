@@ -18,8 +18,10 @@ typedef struct kf_kefud_config {
 } kf_kefud_config;
 
 /* Reads command line, environment and file. `o` must outlive the config's texts: kf_options_free ends them.
- * The statuses of kf_options_parse. */
+ * The statuses of kf_options_parse, also for what is not of the form that it is read in: --nats…, --http. */
 kf_status kf_kefud_config_read(int argc, char **argv, kf_options *o, kf_kefud_config *out);
+
+bool kf_kefud_has_http(const kf_kefud_config *c); /* not --http off */
 
 /* "auto" is what is faster on this device. */
 kf_dtype kf_kefud_dtype(const kf_kefud_config *c);

@@ -50,7 +50,7 @@ static kf_status block_signals(int *out) {
 }
 
 static kf_status start_http(worker *w) {
-    if (!strcmp(w->config.http, "off")) return KF_OK;
+    if (!kf_kefud_has_http(&w->config)) return KF_OK;
     kf_http_opts o = {
         .address = w->config.http, .probe = kf_health_probe, .before_metrics = kf_health_gauges, .ctx = &w->health};
     return kf_http_start(&o, &w->http);

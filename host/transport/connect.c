@@ -1,6 +1,7 @@
 /* nats.c's options from ours (connect.h). */
 #include "transport/connect.h"
 
+#include <regex.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +48,55 @@ static kf_status check_file(const char *option, const char *path) {
     return KF_FAIL(KF_ERR_NOT_FOUND, "--%s %s: the file is not there or cannot be read", option, path);
 }
 
-static kf_status check(const kf_nats_opts *o) {
+/* One of --nats: scheme, user:password or token, a host, a port. Of these only the host must be there. */
+static bool is_server(const char *url) {
+    static const char form[] = "^((nats|tls)://)?(.*@)?(\\[[^]]+\\]|[^]/@:[]+)(:([0-9]{1,5}))?/?$";
+    enum { PORT = 6, N_PARTS };
+    regex_t regex;
+    regmatch_t part[N_PARTS];
+    if (regcomp(&regex, form, REG_EXTENDED | REG_ICASE) != 0) return false;
+    bool matches = regexec(&regex, url, N_PARTS, part, 0) == 0;
+    regfree(&regex);
+    if (!matches || part[PORT].rm_so < 0) return matches;
+    long port = strtol(url + part[PORT].rm_so, NULL, 10);
+    return port >= 1 && port <= 65535;
+}
+
+typedef struct servers {
+    const char *url[MAX_SERVERS];
+    int n;
+    char *copy; /* the reader's to free; the URLs are its parts */
+} servers;
+
+/* "a, b" to a list for nats.c, each looked at: it would try for ever to reach what is no address. */
+static kf_status read_servers(const char *urls, servers *out) {
+    servers list = {.copy = strdup(urls)};
+    char *rest = list.copy, *url;
+    if (!rest) return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for --nats");
+    kf_status s = KF_OK;
+    while (s == KF_OK && (url = strsep(&rest, ", "))) {
+        if (!*url) continue;
+        if (list.n == MAX_SERVERS) {
+            s = KF_FAIL(KF_ERR_INVALID, "--nats: at most %d URLs wanted", MAX_SERVERS);
+        } else if (!is_server(url)) {
+            s = KF_FAIL(KF_ERR_INVALID, "--nats: URL %d is not of the form nats://HOST:4222, tls://… or HOST",
+                        list.n + 1);
+        } else {
+            list.url[list.n++] = url;
+        }
+    }
+    if (s == KF_OK && list.n == 0) s = KF_FAIL(KF_ERR_INVALID, "--nats: a URL is wanted, like nats://HOST:4222");
+    if (s == KF_OK)
+        *out = list;
+    else
+        free(list.copy);
+    return s;
+}
+
+kf_status kf_nats_opts_check(const kf_nats_opts *o) {
+    servers list;
+    KF_TRY(read_servers(o->url, &list));
+    free(list.copy);
     if (!o->tls_cert != !o->tls_key)
         return KF_FAIL(KF_ERR_INVALID, "--nats-tls-cert and --nats-tls-key belong together: give both");
     if (!o->nkey != !o->nkey_seed)
@@ -59,18 +108,12 @@ static kf_status check(const kf_nats_opts *o) {
     return check_file("nats-tls-key", o->tls_key);
 }
 
-/* "a, b" to nats.c's list of servers. */
 static kf_status set_servers(natsOptions *opts, const char *urls) {
-    const char *list[MAX_SERVERS];
-    int n = 0;
-    char *copy = strdup(urls), *rest = copy, *url;
-    if (!copy) return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for --nats");
-    while ((url = strsep(&rest, ", ")) && n < MAX_SERVERS)
-        if (*url) list[n++] = url;
-    natsStatus ns = n && !rest ? natsOptions_SetServers(opts, list, n) : NATS_INVALID_ARG;
-    free(copy);
-    if (ns == NATS_OK) return KF_OK;
-    return KF_FAIL(KF_ERR_INVALID, "--nats: 1 to %d URLs wanted, separated by commas", MAX_SERVERS);
+    servers list;
+    KF_TRY(read_servers(urls, &list));
+    natsStatus ns = natsOptions_SetServers(opts, list.url, list.n);
+    free(list.copy);
+    return ns == NATS_OK ? KF_OK : KF_NATS_FAIL(ns, "--nats");
 }
 
 static kf_status set_tls(natsOptions *opts, const kf_nats_opts *o) {
@@ -95,7 +138,7 @@ static kf_status set_identity(natsOptions *opts, const kf_nats_opts *o) {
 }
 
 kf_status kf_nats_options_new(const kf_nats_opts *o, const char *name, natsOptions **out) {
-    KF_TRY(check(o));
+    KF_TRY(kf_nats_opts_check(o));
     natsOptions *opts = NULL;
     natsStatus ns = natsOptions_Create(&opts);
     if (ns != NATS_OK) return KF_NATS_FAIL(ns, "nats.c's options");

@@ -27,12 +27,13 @@ typedef struct kf_nats_opts {
     const char *tls_name;           /* the host name wanted in the server's certificate; NULL: not checked */
 } kf_nats_opts;
 
-#define KF_NATS_OPTION_(T, f, field, name, arg, def, help)                                                             \
-    KF_OPTION(name, KF_OPTION_TEXT, offsetof(T, f.field), arg, def, help)
+#define KF_NATS_OPTION_(T, f, field, name, arg, def, help, ...)                                                        \
+    KF_OPTION(name, KF_OPTION_TEXT, offsetof(T, f.field), arg, def, help, __VA_ARGS__)
 
 /* Rows of a table whose program's struct T has its kf_nats_opts in the field f. */
 #define KF_NATS_OPTIONS(T, f)                                                                                          \
-    KF_NATS_OPTION_(T, f, url, "nats", "URL", "nats://127.0.0.1:4222", "NATS servers, separated by commas"),           \
+    KF_NATS_OPTION_(T, f, url, "nats", "URL", "nats://127.0.0.1:4222", "NATS servers, separated by commas",            \
+                    .url = true),                                                                                      \
         KF_NATS_OPTION_(T, f, creds, "nats-creds", "FILE", NULL, "credentials file (JWT and seed)"),                   \
         KF_NATS_OPTION_(T, f, nkey, "nats-nkey", "KEY", NULL, "public NKey, with --nats-nkey-seed"),                   \
         KF_NATS_OPTION_(T, f, nkey_seed, "nats-nkey-seed", "FILE", NULL, "file with the NKey's seed"),                 \
@@ -41,9 +42,13 @@ typedef struct kf_nats_opts {
         KF_NATS_OPTION_(T, f, tls_key, "nats-tls-key", "FILE", NULL, "our certificate's key"),                         \
         KF_NATS_OPTION_(T, f, tls_name, "nats-tls-name", "HOST", NULL, "host name wanted in the server's certificate")
 
+/* Can these options be meant? Looks at their form and whether their files can be read; connects to nothing.
+ * KF_ERR_INVALID, KF_ERR_NOT_FOUND: the text names the option. */
+kf_status kf_nats_opts_check(const kf_nats_opts *o);
+
 /* nats.c's options: servers, the connection's name, credentials, TLS. TLS is on where a URL begins with tls:// or any
  * --nats-tls-… is given. The caller destroys *out (natsOptions_Destroy) after connecting.
- * KF_ERR_INVALID: the text names the option; KF_ERR_NOT_FOUND: a file of them; KF_ERR_NO_MEMORY. */
+ * The statuses of kf_nats_opts_check; KF_ERR_INVALID: what nats.c refuses of them; KF_ERR_NO_MEMORY. */
 kf_status kf_nats_options_new(const kf_nats_opts *o, const char *name, natsOptions **out);
 
 /* Does a connection with these options speak TLS? */

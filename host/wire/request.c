@@ -1,6 +1,7 @@
 /* The bytes of a request → kf_request: the format is told apart, the message read, every field checked against
  * kefu.proto's ranges and the worker's limits, and what was not set filled in. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
@@ -159,6 +160,14 @@ static const struct {
 };
 enum { N_LANES = sizeof lanes / sizeof lanes[0] };
 
+/* "any", or a bucket as kf_wire_bucket has it, in decimal and without a leading zero. */
+static bool is_bucket(const char *s) {
+    char *end;
+    if (!strcmp(s, "any")) return true;
+    if (s[0] < '0' || s[0] > '9' || (s[0] == '0' && s[1])) return false;
+    return strtoul(s, &end, 10) < KF_WIRE_BUCKETS && !*end;
+}
+
 /* What follows the prefix: <tenant>.<lane>.<bucket>. */
 static kf_status take_subject(const char *rest, kf_arena *arena, kf_request *out) {
     size_t n_tenant = strcspn(rest, ".");
@@ -168,6 +177,9 @@ static kf_status take_subject(const char *rest, kf_arena *arena, kf_request *out
         return KF_FAIL(KF_ERR_INVALID, "subject: its tenant must be 1 to %d of a-z, 0-9, _ and -", MAX_TENANT_BYTES);
     for (size_t i = 0; i < N_LANES; i++) {
         if (strlen(lanes[i].name) != n_lane || memcmp(lanes[i].name, lane, n_lane) != 0) continue;
+        if (!is_bucket(lane + n_lane + (lane[n_lane] == '.')))
+            return KF_FAIL(KF_ERR_INVALID, "subject: its bucket must be 0 to %d or any, as in <tenant>.<lane>.<bucket>",
+                           KF_WIRE_BUCKETS - 1);
         char *tenant = kf_arena_strndup(arena, rest, n_tenant);
         if (!tenant) return no_room("subject", arena);
         out->tenant = (kf_str){tenant, n_tenant};
@@ -290,5 +302,5 @@ unsigned kf_wire_bucket(const char *session_id, size_t n_bytes) {
     uint64_t hash = 0xcbf29ce484222325; /* FNV-1a, 64 bits */
     for (size_t i = 0; i < n_bytes; i++)
         hash = (hash ^ (unsigned char)session_id[i]) * 0x100000001b3;
-    return hash % 16;
+    return hash % KF_WIRE_BUCKETS;
 }

@@ -49,7 +49,9 @@ kf_status kf_wire_encode(const kf_request *r, const kf_response *response, kf_ar
 /* A code as kefu.proto spells it, "INVALID_ARGUMENT"; "?" for a number that the contract does not have. A constant. */
 const char *kf_wire_code_name(int code);
 
-/* FNV-1a 64 over session_id's bytes, mod 16: the subject's bucket. */
+/* FNV-1a 64 over session_id's bytes, mod KF_WIRE_BUCKETS: the subject's bucket, in decimal; "any" without a session.
+ */
+enum { KF_WIRE_BUCKETS = 16 };
 unsigned kf_wire_bucket(const char *session_id, size_t n_bytes);
 
 #endif

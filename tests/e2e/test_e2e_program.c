@@ -46,6 +46,29 @@ static void usage_is_2(void **state) {
     says("cpu|cuda|null");
     assert_int_equal(RUN("stray"), 2);
     assert_int_equal(RUN("--config", "/nowhere/at/all"), 2);
+    assert_int_equal(RUN("--http", "nonsense"), 2);
+    says("ADDR:PORT");
+    assert_int_equal(RUN("--http", "localhost:80"), 2);
+    assert_int_equal(RUN("--nats-creds", "/no/such.creds"), 2);
+    says("--nats-creds /no/such.creds");
+    assert_int_equal(RUN("--nats-tls-cert", "/no/such"), 2);
+    assert_int_equal(RUN("--nats-nkey", "UABC"), 2);
+}
+
+/* What is no URL is refused at once, not tried for ever. */
+static void what_is_no_broker_is_2(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"://",           " ",        ",",           "nats://",        "http://a",
+                                        "nats://a:0",    "a:port",   "a:65536",     "nats://joe:pw@", "nats://a,://",
+                                        "nats://a/path", "a:4222:1", "nats://[::1", "nats://:4222"};
+    static const char *const right[] = {"a",     "a:1",   "NATS://a",     "tls://joe:p:w@a-b.c_d:4222/",
+                                        "tok@a", "a , b", "nats://[::1]", "[::1]:65535"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        if (RUN("--nats", wrong[i], "--print-config") != 2) fail_msg("--nats \"%s\" is taken", wrong[i]);
+        says("--nats");
+    }
+    for (size_t i = 0; i < sizeof right / sizeof *right; i++)
+        if (RUN("--nats", right[i], "--print-config") != 0) fail_msg("%s", file_text(log_path));
 }
 
 static void what_cannot_start_is_1(void **state) {
@@ -53,12 +76,8 @@ static void what_cannot_start_is_1(void **state) {
     assert_int_equal(RUN("--models", "/nowhere/at/all", "--http", "off", "--device", "null"), 1);
     says("\"event\":\"not_started\"");
     says("/nowhere/at/all");
-    assert_int_equal(RUN("--http", "nonsense"), 1);
-    says("ADDR:PORT");
-    assert_int_equal(
-        RUN("--nats-creds", "/no/such.creds", "--models", KF_SOURCE_DIR "/models", "--http", "off", "--device", "null"),
-        1);
-    says("--nats-creds /no/such.creds");
+    assert_int_equal(RUN("--http", "192.0.2.1:1"), 1);
+    says("cannot listen there");
 }
 
 /* Only a file that is not there means "kefud's own defaults". */
@@ -110,9 +129,9 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(it_explains_itself),         cmocka_unit_test(usage_is_2),
-        cmocka_unit_test(what_cannot_start_is_1),     cmocka_unit_test(generation_config_that_cannot_be_read),
-        cmocka_unit_test(a_broker_that_refuses_is_3),
+        cmocka_unit_test(it_explains_itself),     cmocka_unit_test(usage_is_2),
+        cmocka_unit_test(what_cannot_start_is_1), cmocka_unit_test(generation_config_that_cannot_be_read),
+        cmocka_unit_test(what_is_no_broker_is_2), cmocka_unit_test(a_broker_that_refuses_is_3),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

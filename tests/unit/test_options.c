@@ -18,11 +18,13 @@ typedef struct settings {
     double max_gap_ms;
     bool json, help;
     int device;
+    kf_option_texts stop;
 } settings;
 
 static const char *const devices[] = {"cpu", "cuda", "null", NULL};
 static const kf_option table[] = {
-    KF_OPTION("nats", KF_OPTION_TEXT, offsetof(settings, nats), "URL", "nats://127.0.0.1:4222", "where the broker is"),
+    KF_OPTION("nats", KF_OPTION_TEXT, offsetof(settings, nats), "URL", "nats://127.0.0.1:4222", "where the broker is",
+              .url = true),
     KF_OPTION("token", KF_OPTION_TEXT, offsetof(settings, token), "TOKEN", NULL, "a secret", .secret = true),
     KF_OPTION("config", KF_OPTION_TEXT, offsetof(settings, config), "FILE", NULL, "a file with more of these"),
     KF_OPTION("max-jobs", KF_OPTION_INT, offsetof(settings, max_jobs), "N", "256", "in hand at once", .min = 1,
@@ -32,6 +34,7 @@ static const kf_option table[] = {
     KF_OPTION("json", KF_OPTION_FLAG, offsetof(settings, json), NULL, NULL, "print JSON"),
     KF_OPTION("device", KF_OPTION_CHOICE, offsetof(settings, device), "NAME", "cpu", "cpu, cuda or null",
               .choices = devices),
+    KF_OPTION("stop", KF_OPTION_TEXTS, offsetof(settings, stop), "TEXT", NULL, "where to end"),
     KF_OPTION("help", KF_OPTION_FLAG, offsetof(settings, help), NULL, NULL, "this", .once = true),
 };
 
@@ -151,6 +154,54 @@ static void secrets_are_not_shown(void **state) {
     kf_options_free(&o);
 }
 
+/* Of every server of a list, however it is written; hosts and schemes stay. */
+static void passwords_in_urls_are_not_shown(void **state) {
+    (void)state;
+    static const char *const urls[][2] = {
+        {"joe:hunter2@broker", "nats = …@broker\n"},
+        {"nats://hunter2@broker:4222", "nats = nats://…@broker:4222\n"},
+        {"nats://joe:hunter2@a,tls://ann:hunter2@b:1,nats://c", "nats = nats://…@a,tls://…@b:1,nats://c\n"},
+        {"nats://joe:hun@hunter2@a", "nats = nats://…@…@a\n"},
+        {"nats://a,b", "nats = nats://a,b\n"},
+    };
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+        char *text = NULL;
+        size_t n = 0;
+        FILE *to = open_memstream(&text, &n);
+        assert_non_null(to);
+        assert_int_equal(PARSE("--nats", urls[i][0]), KF_OK);
+        kf_options_print(&o, to);
+        fclose(to);
+        assert_null(strstr(text, "hunter2"));
+        if (!strstr(text, urls[i][1])) fail_msg("\"%s\" wanted: %s", urls[i][1], text);
+        free(text);
+        kf_options_free(&o);
+    }
+}
+
+static void a_list_is_given_piece_by_piece(void **state) {
+    (void)state;
+    assert_int_equal(parse(0, NULL), KF_OK);
+    assert_int_equal(s.stop.n, 0);
+    kf_options_free(&o);
+    setenv("KEFU_STOP", "environment", 1);
+    assert_int_equal(parse(0, NULL), KF_OK);
+    assert_int_equal(s.stop.n, 1);
+    assert_string_equal(s.stop.text[0], "environment");
+    kf_options_free(&o);
+    assert_int_equal(PARSE("--stop", "。", "--json", "--stop=", "--stop", "--json"), KF_OK);
+    unsetenv("KEFU_STOP");
+    assert_int_equal(s.stop.n, 3);
+    assert_string_equal(s.stop.text[0], "。");
+    assert_string_equal(s.stop.text[1], "");
+    assert_string_equal(s.stop.text[2], "--json");
+    kf_options_free(&o);
+    assert_int_equal(PARSE("--stop=1", "--stop=2", "--stop=3", "--stop=4", "--stop=5", "--stop=6", "--stop=7",
+                           "--stop=8", "--stop=9"),
+                     KF_ERR_INVALID);
+    assert_non_null(strstr(kf_error_text(), "--stop: at most 8 times"));
+}
+
 /* What --print-config shows is a file that --config takes. */
 static void printed_configuration_can_be_read(void **state) {
     (void)state;
@@ -192,6 +243,8 @@ int main(void) {
         cmocka_unit_test(command_line_beats_environment_beats_file),
         cmocka_unit_test(refusals_help),
         cmocka_unit_test(secrets_are_not_shown),
+        cmocka_unit_test(passwords_in_urls_are_not_shown),
+        cmocka_unit_test(a_list_is_given_piece_by_piece),
         cmocka_unit_test(printed_configuration_can_be_read),
         cmocka_unit_test(a_shared_file_may_hold_names_of_others),
     };

@@ -139,6 +139,15 @@ static void the_subject_wins(void **state) {
     assert_int_equal(r.lane, KF_LANE_NORMAL);
     refused(decode_from("kefu.v1.request.Shop.high.any", text, sizeof text - 1, &r), KF_ERR_INVALID, "tenant", &r);
     refused(decode_from("kefu.v1.request.shop.highest.any", text, sizeof text - 1, &r), KF_ERR_INVALID, "lane", &r);
+    static const char *const wrong_buckets[] = {"16",  "-1",     "03", "",   "1x",  "00",
+                                                "ANY", "anyone", " 1", "+1", "1.2", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof wrong_buckets / sizeof *wrong_buckets; i++) {
+        char subject[64];
+        snprintf(subject, sizeof subject, "kefu.v1.request.shop.high.%s", wrong_buckets[i]);
+        refused(decode_from(subject, text, sizeof text - 1, &r), KF_ERR_INVALID, "bucket", &r);
+    }
+    assert_int_equal(decode_from("kefu.v1.request.shop.high.0", text, sizeof text - 1, &r), KF_OK);
+    refused(decode_from("kefu.v1.request.shop.high", text, sizeof text - 1, &r), KF_ERR_INVALID, "bucket", &r);
     refused(decode_from("kefu.v1.request.shop", text, sizeof text - 1, &r), KF_ERR_INVALID, "lane", &r);
 }
 
