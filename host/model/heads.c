@@ -187,7 +187,11 @@ static kf_status list_names(const char *folder, char *names[HEADS_MAX], size_t *
         return KF_FAIL(KF_ERR_IO, "%s: %s", folder, strerror(errno));
     }
     kf_status s = KF_OK;
-    for (const struct dirent *e; s == KF_OK && (e = readdir(dir));) {
+    while (s == KF_OK) {
+        errno = 0;
+        const struct dirent *e = readdir(dir);
+        if (!e && errno) s = KF_FAIL(KF_ERR_IO, "%s: %s", folder, strerror(errno));
+        if (!e) break;
         size_t len = strlen(e->d_name);
         if (e->d_name[0] == '.' || len <= 5 || strcmp(e->d_name + len - 5, ".json") != 0) continue;
         if (len - 5 >= sizeof((kf_head *)0)->name || *n == HEADS_MAX - 1)

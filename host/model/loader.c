@@ -33,13 +33,13 @@ void kf_loader_at(kf_loader *l, const char *fmt, ...) {
     va_end(ap);
 }
 
-static void full_name(const kf_loader *l, const char *name, const char *suffix, char out[KF_TENSOR_NAME_MAX]) {
-    snprintf(out, KF_TENSOR_NAME_MAX, "%s%s%s", l->at, name, suffix);
+static void full_name(const char *at, const char *name, const char *suffix, char out[KF_TENSOR_NAME_MAX]) {
+    snprintf(out, KF_TENSOR_NAME_MAX, "%s%s%s", at, name, suffix);
 }
 
 bool kf_loader_has(const kf_loader *l, const char *name) {
     char full[KF_TENSOR_NAME_MAX];
-    full_name(l, name, "", full);
+    full_name(l->at, name, "", full);
     return kf_checkpoint_find(l->ckpt, full) != NULL;
 }
 
@@ -144,7 +144,7 @@ static kf_status load(kf_loader *l, const char *name, const size_t *shape, size_
                       void **out) {
     char full[KF_TENSOR_NAME_MAX];
     host_tensor t = {0};
-    full_name(l, name, "", full);
+    full_name(l->at, name, "", full);
     KF_TRY(read_host(l->ckpt, full, shape, n_dims, &t));
     kf_status s = convert(full, &t, n_keep, to);
     KF_STEP(s, upload(l, t.data, n_keep * kf_dtype_bytes(to), full, out));
@@ -168,7 +168,7 @@ kf_status kf_load_host(kf_loader *l, const char *name, const size_t *shape, size
     char full[KF_TENSOR_NAME_MAX];
     host_tensor t = {0};
     size_t n = 1;
-    full_name(l, name, "", full);
+    full_name(l->at, name, "", full);
     KF_TRY(read_host(l->ckpt, full, shape, n_dims, &t));
     for (size_t i = 0; i < n_dims; i++)
         n *= shape[i];
@@ -197,9 +197,10 @@ typedef struct stack {
 
 static kf_status read_part(kf_loader *l, const kf_linear_part *p, size_t n_in, stack *st, size_t i) {
     char weight[KF_TENSOR_NAME_MAX], bias[KF_TENSOR_NAME_MAX];
-    full_name(p->ckpt ? &(kf_loader){0} : l, p->name, ".weight", weight);
-    full_name(p->ckpt ? &(kf_loader){0} : l, p->name, ".bias", bias);
     kf_checkpoint *c = p->ckpt ? p->ckpt : l->ckpt;
+    const char *at = p->ckpt ? "" : l->at;
+    full_name(at, p->name, ".weight", weight);
+    full_name(at, p->name, ".bias", bias);
     const size_t shape[] = {p->n_out, n_in};
     KF_TRY(read_host(c, weight, shape, 2, &st->weights[i]));
     if (p->bias) KF_TRY(read_host(c, bias, shape, 1, &st->biases[i]));
@@ -248,7 +249,7 @@ kf_status kf_load_matrix(kf_loader *l, const char *tensor, size_t n_out, size_t 
     char full[KF_TENSOR_NAME_MAX];
     const size_t shape[] = {n_out, n_in};
     host_tensor t = {0};
-    full_name(l, tensor, "", full);
+    full_name(l->at, tensor, "", full);
     KF_TRY(read_host(l->ckpt, full, shape, 2, &t));
     const kf_weight_part part = {.data = t.data, .n_out = n_out};
     const kf_weight_desc desc = {.name = full, .parts = &part, .n_parts = 1, .n_in = n_in, .dtype = t.dtype};
