@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/random.h"
+#include "base/sort.h"
 
 kf_status kf_samples_add(kf_samples *s, double value) {
     if (s->n == s->cap) {
@@ -23,11 +24,6 @@ void kf_samples_free(kf_samples *s) {
     *s = (kf_samples){0};
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Nearest rank: the smallest value that at least q of the sorted samples do not exceed. */
 static double quantile(const kf_samples *s, double q) {
     size_t rank = (size_t)ceil(q * (double)s->n - 1e-9);
@@ -37,7 +33,7 @@ static double quantile(const kf_samples *s, double q) {
 kf_quantiles kf_samples_quantiles(kf_samples *s) {
     if (s->n == 0) return (kf_quantiles){0};
     double sum = 0;
-    qsort(s->values, s->n, sizeof *s->values, by_value);
+    kf_sort_f64(s->values, s->n);
     for (size_t i = 0; i < s->n; i++)
         sum += s->values[i];
     return (kf_quantiles){.n = s->n,

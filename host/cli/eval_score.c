@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "base/sort.h"
 
 enum { LABELS_MAX = 1024, RESAMPLES = 1000 };
 
@@ -110,18 +111,13 @@ static void add_row(const kf_tally *t, size_t row, counts *c) {
         c[t->events[e].label].of[t->events[e].outcome] += t->events[e].n;
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Percentiles 2.5 and 97.5 of the defined ones of n samples. */
 static void percentiles(double *samples, size_t n, kf_estimate *e) {
     size_t n_defined = 0;
     for (size_t i = 0; i < n; i++)
         if (!isnan(samples[i])) samples[n_defined++] = samples[i];
     if (!n_defined) return;
-    qsort(samples, n_defined, sizeof *samples, by_value);
+    kf_sort_f64(samples, n_defined);
     e->lo = samples[(size_t)(0.025 * (double)(n_defined - 1) + 0.5)];
     e->hi = samples[(size_t)(0.975 * (double)(n_defined - 1) + 0.5)];
 }

@@ -420,82 +420,112 @@ static void op_attention(bench *t) {
     attention_case(t, (int32_t[]){0, 5, 70}, 2, 1, 128, 0.5f); /* scores in the tens */
 }
 
-/* Puts the keys of a batch in a shuffled cache with kv_write and attends; q lies in rows with K and V, as a model has
- * it. new_of: tokens of this batch; old_of: tokens that are in the cache already. */
-static void paged_case(bench *t, const int32_t *new_of, const int32_t *old_of, size_t n_seqs, kf_heads h) {
-    enum { MAX_BLOCKS = 20, N_BLOCKS = 80 };
-    size_t kv_width = h.n_kv_heads * h.head_dim, q_width = h.n_heads * h.head_dim, stride = q_width + 2 * kv_width + 3;
-    int32_t cu[9] = {0}, kv_len[8], blocks[N_BLOCKS], table[8 * MAX_BLOCKS], slots[300];
-    size_t n_tokens = 0, next_block = 0, cache_n = N_BLOCKS * kv_width * KF_KV_BLOCK_SIZE;
+enum { MAX_BLOCKS = 20, N_BLOCKS = 80 };
+
+/* A batch over a paged cache. new_of: tokens of this batch; old_of: tokens that are in the cache already. A token's row
+ * is [q, k, v, three elements of nobody], as a model has it. */
+typedef struct paged_batch {
+    const int32_t *new_of, *old_of; /* [n_seqs] */
+    size_t n_seqs, n_tokens, q_width, kv_width, stride, cache_n;
+    kf_heads h;
+    int32_t cu[9], kv_len[8], table[8 * MAX_BLOCKS], slots[300];
+} paged_batch;
+
+/* Blocks in random order, and where each token goes. */
+static void paged_lay(bench *t, paged_batch *p) {
+    int32_t blocks[N_BLOCKS];
+    size_t next_block = 0;
     for (int i = 0; i < N_BLOCKS; i++)
         blocks[i] = i;
     for (int i = N_BLOCKS - 1; i > 0; i--) {
         int j = below(t, (size_t)i + 1), keep = blocks[i];
         blocks[i] = blocks[j], blocks[j] = keep;
     }
-    float *k_cache = normal(t, cache_n, 1), *v_cache = normal(t, cache_n, 1);
-    for (size_t s = 0; s < n_seqs; s++) {
-        kv_len[s] = old_of[s] + new_of[s];
-        for (int b = 0; b * KF_KV_BLOCK_SIZE < kv_len[s]; b++)
-            table[s * MAX_BLOCKS + (size_t)b] = blocks[next_block++];
-        for (int p = old_of[s]; p < kv_len[s]; p++)
-            slots[n_tokens++] =
-                table[s * MAX_BLOCKS + (size_t)p / KF_KV_BLOCK_SIZE] * KF_KV_BLOCK_SIZE + p % KF_KV_BLOCK_SIZE;
-        cu[s + 1] = (int32_t)n_tokens;
+    for (size_t s = 0; s < p->n_seqs; s++) {
+        int32_t *table = p->table + s * MAX_BLOCKS;
+        p->kv_len[s] = p->old_of[s] + p->new_of[s];
+        for (int b = 0; b * KF_KV_BLOCK_SIZE < p->kv_len[s]; b++)
+            table[b] = blocks[next_block++];
+        for (int at = p->old_of[s]; at < p->kv_len[s]; at++)
+            p->slots[p->n_tokens++] = table[at / KF_KV_BLOCK_SIZE] * KF_KV_BLOCK_SIZE + at % KF_KV_BLOCK_SIZE;
+        p->cu[s + 1] = (int32_t)p->n_tokens;
     }
     assert_true(next_block <= N_BLOCKS);
-    float *rows = normal(t, n_tokens * stride, 1);
-    void *dk = put_act(t, k_cache, cache_n), *dv = put_act(t, v_cache, cache_n),
-         *drows = put_act(t, rows, n_tokens * stride);
-    char *base = drows;
-    size_t bytes = kf_dtype_bytes(t->d->act);
-    slots[0] = n_tokens > 3 ? -1 : slots[0]; /* written nowhere: the cache keeps what it has */
-    int32_t *dslots = put_i32(t, slots, n_tokens);
-    kf_kv_layer cache = {dk, dv};
-    kf_kv_write(t->s, cache, base + q_width * bytes, base + (q_width + kv_width) * bytes, stride, dslots, n_tokens,
-                h.n_kv_heads, h.head_dim);
-    for (size_t i = 0; i < n_tokens; i++)
-        for (size_t c = 0; c < kv_width && slots[i] >= 0; c++) {
-            size_t at = (((size_t)slots[i] / KF_KV_BLOCK_SIZE * h.n_kv_heads + c / h.head_dim) * KF_KV_BLOCK_SIZE +
-                         (size_t)slots[i] % KF_KV_BLOCK_SIZE) *
-                            h.head_dim +
-                        c % h.head_dim;
-            k_cache[at] = rows[i * stride + q_width + c];
-            v_cache[at] = rows[i * stride + q_width + kv_width + c];
-        }
-    double *want_cache = doubles(cache_n), *want = doubles(n_tokens * q_width);
-    for (size_t i = 0; i < cache_n; i++)
-        want_cache[i] = (double)k_cache[i];
-    check_act(t, "kv_write", dk, want_cache, cache_n, 0);
-    for (size_t i = 0; i < cache_n; i++)
-        want_cache[i] = (double)v_cache[i];
-    check_act(t, "kv_write", dv, want_cache, cache_n, 0);
+    if (p->n_tokens > 3) p->slots[0] = -1; /* written nowhere: the cache keeps what it has */
+}
 
-    for (size_t s = 0; s < n_seqs; s++)
-        for (int i = cu[s]; i < cu[s + 1]; i++)
-            for (size_t head = 0; head < h.n_heads; head++) {
-                size_t at[MAX_BLOCKS * KF_KV_BLOCK_SIZE], n = (size_t)(old_of[s] + i - cu[s] + 1);
-                size_t kv_head = head / (h.n_heads / h.n_kv_heads);
-                for (size_t p = 0; p < n; p++)
-                    at[p] = (((size_t)table[s * MAX_BLOCKS + p / KF_KV_BLOCK_SIZE] * h.n_kv_heads + kv_head) *
-                                 KF_KV_BLOCK_SIZE +
-                             p % KF_KV_BLOCK_SIZE) *
-                            h.head_dim;
-                attention_row(want + (size_t)i * q_width + head * h.head_dim,
-                              rows + (size_t)i * stride + head * h.head_dim, k_cache, v_cache, at, n, h.head_dim,
-                              (double)h.scale);
+/* The cache's element 0 of a head at a slot. */
+static size_t cache_at(const paged_batch *p, int32_t slot, size_t kv_head) {
+    size_t block = (size_t)slot / KF_KV_BLOCK_SIZE, at = (size_t)slot % KF_KV_BLOCK_SIZE;
+    return ((block * p->h.n_kv_heads + kv_head) * KF_KV_BLOCK_SIZE + at) * p->h.head_dim;
+}
+
+static void want_written(const paged_batch *p, const float *rows, float *k_cache, float *v_cache) {
+    size_t head_bytes = p->h.head_dim * sizeof *rows;
+    for (size_t i = 0; i < p->n_tokens; i++)
+        for (size_t head = 0; head < p->h.n_kv_heads && p->slots[i] >= 0; head++) {
+            const float *k = rows + i * p->stride + p->q_width + head * p->h.head_dim;
+            memcpy(k_cache + cache_at(p, p->slots[i], head), k, head_bytes);
+            memcpy(v_cache + cache_at(p, p->slots[i], head), k + p->kv_width, head_bytes);
+        }
+}
+
+static void want_attended(const paged_batch *p, const float *rows, const float *k_cache, const float *v_cache,
+                          double *want) {
+    size_t head_dim = p->h.head_dim;
+    for (size_t s = 0; s < p->n_seqs; s++)
+        for (int i = p->cu[s]; i < p->cu[s + 1]; i++)
+            for (size_t head = 0; head < p->h.n_heads; head++) {
+                size_t at[MAX_BLOCKS * KF_KV_BLOCK_SIZE], n = (size_t)(p->old_of[s] + i - p->cu[s] + 1);
+                for (size_t pos = 0; pos < n; pos++) {
+                    int32_t block = p->table[s * MAX_BLOCKS + pos / KF_KV_BLOCK_SIZE];
+                    int32_t slot = block * KF_KV_BLOCK_SIZE + (int32_t)(pos % KF_KV_BLOCK_SIZE);
+                    at[pos] = cache_at(p, slot, head / (p->h.n_heads / p->h.n_kv_heads));
+                }
+                attention_row(want + (size_t)i * p->q_width + head * head_dim,
+                              rows + (size_t)i * p->stride + head * head_dim, k_cache, v_cache, at, n, head_dim,
+                              (double)p->h.scale);
             }
+}
+
+static void check_cache(bench *t, const void *got, const float *cache, size_t n) {
+    double *want = doubles(n);
+    for (size_t i = 0; i < n; i++)
+        want[i] = (double)cache[i];
+    check_act(t, "kv_write", got, want, n, 0);
+    free(want);
+}
+
+/* Puts the keys of a batch in the cache with kv_write, and attends. */
+static void paged_case(bench *t, const int32_t *new_of, const int32_t *old_of, size_t n_seqs, kf_heads h) {
+    size_t q_width = h.n_heads * h.head_dim, kv_width = h.n_kv_heads * h.head_dim;
+    paged_batch p = {.new_of = new_of, .old_of = old_of, .n_seqs = n_seqs, .h = h, .q_width = q_width};
+    p.kv_width = kv_width, p.stride = q_width + 2 * kv_width + 3, p.cache_n = N_BLOCKS * kv_width * KF_KV_BLOCK_SIZE;
+    paged_lay(t, &p);
+    float *k_cache = normal(t, p.cache_n, 1), *v_cache = normal(t, p.cache_n, 1);
+    float *rows = normal(t, p.n_tokens * p.stride, 1);
+    kf_kv_layer cache = {put_act(t, k_cache, p.cache_n), put_act(t, v_cache, p.cache_n)};
+    char *q = put_act(t, rows, p.n_tokens * p.stride), *k = q + q_width * kf_dtype_bytes(t->d->act),
+         *v = k + kv_width * kf_dtype_bytes(t->d->act);
+    int32_t *slots = put_i32(t, p.slots, p.n_tokens);
+    kf_kv_write(t->s, cache, k, v, p.stride, slots, p.n_tokens, h.n_kv_heads, h.head_dim);
+    want_written(&p, rows, k_cache, v_cache);
+    check_cache(t, cache.k, k_cache, p.cache_n);
+    check_cache(t, cache.v, v_cache, p.cache_n);
+
+    double *want = doubles(p.n_tokens * q_width);
+    want_attended(&p, rows, k_cache, v_cache, want);
     kf_batch b = {
-        .n_seqs = n_seqs, .n_tokens = n_tokens, .max_seqlen = n_tokens, .cu_seqlens = put_i32(t, cu, n_seqs + 1)};
-    kf_paged paged = {.slot_mapping = dslots,
-                      .block_table = put_i32(t, table, n_seqs * MAX_BLOCKS),
+        .n_seqs = n_seqs, .n_tokens = p.n_tokens, .max_seqlen = p.n_tokens, .cu_seqlens = put_i32(t, p.cu, n_seqs + 1)};
+    kf_paged paged = {.slot_mapping = slots,
+                      .block_table = put_i32(t, p.table, n_seqs * MAX_BLOCKS),
                       .max_blocks = MAX_BLOCKS,
-                      .kv_len = put_i32(t, kv_len, n_seqs)};
-    void *out = put_act(t, NULL, n_tokens * q_width);
-    kf_attention_paged(t->s, out, drows, stride, cache, &b, &paged, h);
-    check_act(t, "attention_paged", out, want, n_tokens * q_width, t->c->limit);
+                      .kv_len = put_i32(t, p.kv_len, n_seqs)};
+    void *out = put_act(t, NULL, p.n_tokens * q_width);
+    kf_attention_paged(t->s, out, q, p.stride, cache, &b, &paged, h);
+    check_act(t, "attention_paged", out, want, p.n_tokens * q_width, t->c->limit);
     bench_clear(t);
-    free(k_cache), free(v_cache), free(rows), free(want_cache), free(want);
+    free(k_cache), free(v_cache), free(rows), free(want);
 }
 
 static void op_attention_paged(bench *t) {
