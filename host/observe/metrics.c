@@ -32,6 +32,7 @@ static const char *const code_names[] = {"OK",
                                          "UNAVAILABLE",
                                          NULL};
 static const char *const memory_names[] = {"weights", "kv_cache", "activations", "jobs", NULL};
+static const char *const work_names[] = {"encode", "prefill", "decode", NULL};
 static const char *const finished_names[] = {"stop", "length", "cancelled", "failed", NULL};
 static const char *const handoff_names[] = {"asked", "complaint", "low_confidence", "other", NULL};
 static const char *const dropped_names[] = {"no_reply_subject", "unreadable_cancel", NULL};
@@ -52,6 +53,8 @@ static const struct metric {
     [KF_M_INTER_TOKEN_MAX] = {"kefu_inter_token_latency_max_seconds", GAUGE,
                               "Longest gap between two tokens of one sequence since the start."},
     [KF_M_MEMORY] = {"kefu_memory_bytes", GAUGE, "The ledger: memory taken at start.", "part", memory_names},
+    [KF_M_COST] = {"kefu_cost_ratio", GAUGE, "What work is expected to take, over what was measured at start.", "work",
+                   work_names},
     [KF_M_REQUESTS] = {"kefu_requests_total", COUNTER, "Final replies by status code.", "code", code_names},
     [KF_M_RECEIVED] = {"kefu_received_total", COUNTER, "Messages received."},
     [KF_M_INPUT_TOKENS] = {"kefu_encoder_tokens_total", COUNTER, "Tokens understood by the encoder."},

@@ -24,6 +24,7 @@ typedef enum kf_metric {
     KF_M_RETRY_AFTER,
     KF_M_INTER_TOKEN_MAX,
     KF_M_MEMORY, /* by part of the ledger: kf_memory_label */
+    KF_M_COST,   /* by kind of work: kf_work_label */
     /* counters */
     KF_M_REQUESTS, /* by code: kf_metric_code_label */
     KF_M_RECEIVED,
@@ -57,6 +58,7 @@ typedef enum kf_metric {
 
 /* Label values, in the order of their index. */
 typedef enum kf_memory_label { KF_MEM_WEIGHTS, KF_MEM_KV_CACHE, KF_MEM_ACTIVATIONS, KF_MEM_JOBS } kf_memory_label;
+typedef enum kf_work_label { KF_WK_ENCODE, KF_WK_PREFILL, KF_WK_DECODE } kf_work_label;
 typedef enum kf_finished_label { KF_FIN_STOP, KF_FIN_LENGTH, KF_FIN_CANCELLED, KF_FIN_FAILED } kf_finished_label;
 typedef enum kf_handoff_label { KF_HO_ASKED, KF_HO_COMPLAINT, KF_HO_LOW_CONFIDENCE, KF_HO_OTHER } kf_handoff_label;
 

@@ -91,6 +91,10 @@ void kf_account_rate(kf_account *a, kf_server *s, int64_t now_ns, bool full) {
     a->busy_ns /= 2;
 }
 
+static double ratio(const kf_cost_curve *c) {
+    return 1 + (double)c->slower / KF_COST_ONE;
+}
+
 void kf_account_gauges(kf_account *a, kf_server *s, const kf_plan *plan, const uint32_t *active, size_t n_active,
                        int64_t now_ns) {
     kf_server_gauges *g = &s->gauges;
@@ -100,6 +104,9 @@ void kf_account_gauges(kf_account *a, kf_server *s, const kf_plan *plan, const u
     atomic_store_explicit(&g->n_blocks_used, used, memory_order_relaxed);
     if (n_active && now_ns - a->gauges_ns < GAUGES_NS) return;
     a->gauges_ns = now_ns;
+    kf_metric_set_label(KF_M_COST, KF_WK_ENCODE, ratio(&plan->cost.layer));
+    kf_metric_set_label(KF_M_COST, KF_WK_PREFILL, ratio(&plan->cost.prefill));
+    kf_metric_set_label(KF_M_COST, KF_WK_DECODE, ratio(&plan->cost.decode));
     int64_t oldest = 0;
     for (size_t i = 0; i < n_active; i++) {
         int64_t t = s->jobs[active[i]].job.origin.received_ns;

@@ -41,7 +41,8 @@ typedef struct flight {
     kf_plan_row *rows; /* [max_running] of the step */
     uint64_t *epochs;  /* [max_running] of the rows' jobs */
     size_t n_rows;
-    int64_t begin_ns;
+    kf_work work;
+    int64_t begin_ns, ended_ns; /* ended_ns 0: not known before it is waited for */
 } flight;
 
 struct kf_loop {
@@ -66,6 +67,9 @@ struct kf_loop {
     void *probe_memory;
     kf_event *probe;
     int64_t probed_ns;
+    int64_t waited_ns; /* when the last wait for a run was over */
+    int64_t ended_ns;  /* when the run before had ended */
+    bool timed;        /* ended_ns is known: that run ended with something to wait for */
     kf_account account;
 };
 
@@ -360,7 +364,7 @@ static void apply_rows(struct kf_loop *l, flight *f) {
         fail_device(l);
         return;
     }
-    int64_t now = kf_clock_now_ns();
+    int64_t now = l->waited_ns = kf_clock_now_ns();
     moved(l, now);
     apply_step(l, f, now);
     f->n_rows = 0;
@@ -374,10 +378,22 @@ static void apply_pass(struct kf_loop *l, flight *f) {
         fail_device(l);
         return;
     }
-    int64_t now = kf_clock_now_ns();
+    int64_t now = l->waited_ns = kf_clock_now_ns();
     moved(l, now);
     for (size_t i = 0; i < p->n; i++)
         understood(l, p, i, now);
+}
+
+/* What the run took of the device, from the end of the one before where that was later than its own begin. Layers that
+ * are not a pass's last bring nothing to wait for: when such a run ends is not known, nor when the next one begins. */
+static void note_time(struct kf_loop *l, const flight *f) {
+    int64_t begin = f->begin_ns > l->ended_ns ? f->begin_ns : l->ended_ns;
+    int64_t end = f->ended_ns ? f->ended_ns : l->waited_ns;
+    bool timed = f->work.n_decode_rows || f->work.n_prefill_tokens || f->finished;
+    if (timed) kf_metric_observe(KF_M_STEP_TIME, end - begin);
+    if (timed && l->timed) kf_plan_took(&l->plan, &f->work, end - begin);
+    l->timed = timed;
+    l->ended_ns = end;
 }
 
 static void apply(struct kf_loop *l, flight *f) {
@@ -385,7 +401,7 @@ static void apply(struct kf_loop *l, flight *f) {
     f->busy = false;
     if (!l->failed) apply_rows(l, f);
     if (!l->failed) apply_pass(l, f);
-    kf_metric_observe(KF_M_STEP_TIME, kf_clock_now_ns() - f->begin_ns);
+    if (!l->failed) note_time(l, f);
 }
 
 /* The step goes first. On a device that has done it by the time the call returns (the CPU), its tokens go out before
@@ -394,10 +410,13 @@ static void enqueue(struct kf_loop *l, const kf_run *run, flight *f, const fligh
     f->busy = true;
     f->finished = NULL;
     f->n_rows = 0;
+    f->work = run->work;
+    f->ended_ns = 0;
     f->begin_ns = kf_clock_now_ns();
     if (run->n_rows) enqueue_step(l, run, f);
     if (!before->busy && f->n_rows && kf_decoder_done(f->step)) apply_rows(l, f);
     if (!l->failed && run->layer_to > run->layer_from) enqueue_encoder(l, run, f);
+    if (is_done(f)) f->ended_ns = kf_clock_now_ns();
 }
 
 /* ---- between runs ---- */

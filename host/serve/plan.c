@@ -183,16 +183,16 @@ static void plan_decode_rows(kf_plan *p, kf_run *run) {
         q->n_blocks += more;
         p->n_free_blocks -= more;
         put_row(p, run, job_idx, 1);
-        run->n_decode_rows++;
+        run->work.n_decode_rows++;
     }
-    run->cost_ns += kf_cost_at(&p->cost.decode, run->n_decode_rows);
+    run->cost_ns += kf_cost_at(&p->cost.decode, run->work.n_decode_rows);
 }
 
 /* Tokens of one prompt that still fit in this run: at least KF_PLAN_MIN_CHUNK of them or the prompt's rest; where
  * nobody is decoding, no gap is at stake and one chunk goes in any case. */
 static size_t chunk_that_fits(const kf_plan *p, const kf_run *run, const kf_plan_seq *q, int64_t budget_ns) {
-    size_t done = run->n_prefill_tokens;
-    size_t rows_left = p->limits.step_max_tokens - run->n_decode_rows - done;
+    size_t done = run->work.n_prefill_tokens;
+    size_t rows_left = p->limits.step_max_tokens - run->work.n_decode_rows - done;
     size_t want = min_size(pending(q), rows_left);
     size_t least = min_size(want, KF_PLAN_MIN_CHUNK);
     size_t fit = kf_cost_fit(&p->cost.prefill, budget_ns, done + want);
@@ -205,7 +205,7 @@ static bool prefill(kf_plan *p, kf_run *run, uint32_t job_idx, int64_t budget_ns
     size_t n = chunk_that_fits(p, run, &p->seqs[job_idx], budget_ns);
     if (n == 0) return false;
     put_row(p, run, job_idx, n);
-    run->n_prefill_tokens += n;
+    run->work.n_prefill_tokens += n;
     return true;
 }
 
@@ -288,6 +288,8 @@ static void plan_encoder(kf_plan *p, kf_run *run, int64_t budget_ns) {
         n_layers = budget_ns > layer_ns ? (size_t)(budget_ns / layer_ns) : 1;
     run->layer_from = p->pass_layer;
     run->layer_to = p->pass_layer += n_layers;
+    run->work.pass_tokens = p->pass_tokens;
+    run->work.n_layers = n_layers;
     run->cost_ns += layer_ns * (int64_t)n_layers;
     if (p->pass_layer < p->limits.n_layers) return;
     run->encode_finish = true;
@@ -299,7 +301,8 @@ bool kf_plan_next(kf_plan *p, int64_t now_ns, kf_run *run) {
     run->encode_begin = run->encode_finish = false;
     run->layer_from = run->layer_to = 0;
     run->n_encode = 0;
-    run->n_rows = run->n_decode_rows = run->n_prefill_tokens = 0;
+    run->n_rows = 0;
+    run->work = (kf_work){0};
     run->n_set_back = run->n_expired = 0;
     run->cost_ns = 0;
 
@@ -308,10 +311,14 @@ bool kf_plan_next(kf_plan *p, int64_t now_ns, kf_run *run) {
     bool encoder_has_work = p->pass_tokens || p->wait_encode.n;
     int64_t left = p->limits.max_gap_ns - run->cost_ns;
     plan_prompts(p, run, left - (encoder_has_work ? encoder_share_ns(p) : 0));
-    int64_t prompts_ns = kf_cost_at(&p->cost.prefill, run->n_prefill_tokens);
+    int64_t prompts_ns = kf_cost_at(&p->cost.prefill, run->work.n_prefill_tokens);
     run->cost_ns += prompts_ns;
     plan_encoder(p, run, left - prompts_ns);
     return run->n_rows || run->layer_to > run->layer_from;
+}
+
+void kf_plan_took(kf_plan *p, const kf_work *work, int64_t ns) {
+    kf_cost_learn(&p->cost, work, ns);
 }
 
 /* ---- memory ---- */

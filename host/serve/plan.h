@@ -5,6 +5,7 @@
  *     kf_plan_add(&p, job_idx, &(kf_plan_job){.lane = …, .arrived_ns = …, .n_encode = 12});
  *     kf_plan_next(&p, now_ns, &run);     // run n: an encoder piece, prefill chunks, decoder rows, whose time is past
  *     …enqueue it; plan n + 1; wait for n…
+ *     kf_plan_took(&p, &run.work, ns);
  *     kf_plan_decode(&p, job_idx, n_prompt, max_new);   // its understanding is known and a reply is wanted
  *     kf_plan_remove(&p, job_idx);                      // it ended, whatever the reason
  *
@@ -108,7 +109,6 @@ typedef struct kf_run {
 
     kf_plan_row *rows; /* [max_running] the decoder's step */
     size_t n_rows;
-    size_t n_decode_rows, n_prefill_tokens;
 
     uint32_t *set_back; /* [max_running] job_idx: lost slot and blocks, will be computed again */
     int32_t *set_back_slot;
@@ -118,7 +118,8 @@ typedef struct kf_run {
     int32_t *expired_slot;
     size_t n_expired;
 
-    int64_t cost_ns; /* expected, by the measured cost */
+    kf_work work;
+    int64_t cost_ns; /* of the work, expected */
 } kf_run;
 
 typedef struct kf_plan_tenant {
@@ -128,7 +129,7 @@ typedef struct kf_plan_tenant {
 
 typedef struct kf_plan {
     kf_plan_limits limits;
-    kf_cost cost;
+    kf_cost cost;      /* as it is corrected now */
     kf_plan_seq *seqs; /* [n_jobs] by job_idx */
     kf_plan_list wait_encode, wait_decode;
     kf_plan_tenant tenants[KF_PLAN_TENANTS];
@@ -160,6 +161,9 @@ int32_t kf_plan_remove(kf_plan *p, uint32_t job_idx);
 
 /* Plans the next run. False: nothing is to be done on the device (expired jobs may still be listed). */
 bool kf_plan_next(kf_plan *p, int64_t now_ns, kf_run *run);
+
+/* A run took ns: an event like the others. What runs cost from now on is corrected by it (cost.h). */
+void kf_plan_took(kf_plan *p, const kf_work *work, int64_t ns);
 
 /* Longest decoder step by count of sequences that the budget admits: for the rate and for a warning at start. */
 size_t kf_plan_rows_that_fit(const kf_plan *p);

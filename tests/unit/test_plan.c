@@ -184,7 +184,7 @@ static void a_prompt_is_cut(void **state) {
     assert_true(r.run.rows[0].sample);
     assert_int_equal(r.run.layer_to, 0);
     assert_true(next(&r));
-    assert_int_equal(r.run.n_decode_rows, 1);
+    assert_int_equal(r.run.work.n_decode_rows, 1);
     assert_true(r.run.rows[0].sampled);
     end(&r);
 }
@@ -200,7 +200,7 @@ static void admission_keeps_room(void **state) {
     for (int i = 0; i < 50; i++)
         next(&r);
     assert_int_equal(r.plan.n_running, 7);
-    assert_int_equal(r.run.n_decode_rows, 7);
+    assert_int_equal(r.run.work.n_decode_rows, 7);
     assert_true(r.run.cost_ns <= 20 * MS);
     end(&r);
 }
@@ -225,7 +225,7 @@ static void slow_device_moves(void **state) {
     assert_true(next(&r));
     assert_true(r.run.rows[0].sample);
     assert_true(next(&r));
-    assert_int_equal(r.run.n_decode_rows, 1);
+    assert_int_equal(r.run.work.n_decode_rows, 1);
     assert_false(next(&r)); /* both tokens are drawn */
     end(&r);
 }
@@ -270,7 +270,7 @@ static void encoder_is_not_starved(void **state) {
     wait_decode(&r, 1, 2, 40);
     kf_plan_add(&r.plan, 2, &(kf_plan_job){.arrived_ns = 60, .n_encode = 2000}); /* a layer takes 31 ms */
     assert_true(next(&r));
-    assert_int_equal(r.run.n_decode_rows, 1);
+    assert_int_equal(r.run.work.n_decode_rows, 1);
     assert_int_equal(r.run.layer_to, 0);
     kf_plan_remove(&r.plan, 0);
     assert_true(next(&r));
@@ -286,6 +286,64 @@ static void encoder_is_not_starved(void **state) {
     end(&r);
 }
 
+/* ---- learning ---- */
+
+static double ratio(const kf_cost_curve *c) {
+    return 1 + (double)c->slower / KF_COST_ONE;
+}
+
+/* Decoder steps take twice as long as was measured; then they take what was measured again. */
+static void learns_quickly_and_forgets_slowly(void **state) {
+    (void)state;
+    kf_cost c = costs();
+    const kf_work step = {.n_decode_rows = 8};
+    for (int i = 0; i < 24; i++)
+        kf_cost_learn(&c, &step, 16 * MS);
+    assert_true(ratio(&c.decode) > 1.9 && ratio(&c.decode) <= 2);
+    assert_int_equal(c.layer.slower + c.prefill.slower, 0); /* had no share in it */
+    assert_true(kf_cost_at(&c.decode, 8) > 15 * MS && kf_cost_at(&c.decode, 1) > 15 * MS / 8);
+    assert_true(kf_cost_fit(&c.decode, 8 * MS, 100) == 4);
+    for (int i = 0; i < 24; i++)
+        kf_cost_learn(&c, &step, 8 * MS);
+    assert_true(ratio(&c.decode) > 1.7);
+    for (int i = 0; i < 2000; i++)
+        kf_cost_learn(&c, &step, 8 * MS);
+    assert_true(ratio(&c.decode) < 1.01);
+    for (int i = 0; i < 2000; i++)
+        kf_cost_learn(&c, &step, 1); /* never below what was measured */
+    assert_true(ratio(&c.decode) >= 1 && kf_cost_at(&c.decode, 8) >= 8 * MS);
+}
+
+/* In mixed runs each kind moves by its share; runs of one kind alone tell them apart. */
+static void tells_kinds_apart(void **state) {
+    (void)state;
+    kf_cost c = costs();
+    const kf_work mixed = {.n_decode_rows = 8, .n_prefill_tokens = 16, .pass_tokens = 10, .n_layers = 2};
+    const kf_work decode = {.n_decode_rows = 8};
+    assert_int_equal(kf_cost_of(&c, &mixed), 18 * MS);
+    for (int i = 0; i < 4000; i++) {
+        kf_cost_learn(&c, &mixed, 26 * MS); /* 8 rows take 8, 16 tokens take 16 instead of 8 */
+        kf_cost_learn(&c, &decode, 8 * MS);
+    }
+    assert_true(ratio(&c.prefill) > 1.6 && ratio(&c.decode) < 1.2);
+    assert_true(kf_cost_of(&c, &mixed) > 24 * MS && kf_cost_of(&c, &mixed) < 28 * MS);
+}
+
+/* A machine that stood still for a minute moves a curve by three eighths, and nothing moves one past four times. */
+static void is_bounded(void **state) {
+    (void)state;
+    kf_cost c = costs();
+    const kf_work step = {.n_decode_rows = 1};
+    kf_cost_learn(&c, &step, 60000 * MS);
+    assert_true(ratio(&c.decode) > 1.37 && ratio(&c.decode) <= 1.375);
+    for (int i = 0; i < 100; i++)
+        kf_cost_learn(&c, &step, INT64_MAX);
+    assert_true(ratio(&c.decode) == 4);
+    kf_cost_learn(&c, &step, -1);
+    kf_cost_learn(&c, &(kf_work){0}, 5 * MS); /* no work: nothing to learn */
+    assert_true(ratio(&c.decode) == 4);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(curves),
@@ -298,6 +356,9 @@ int main(void) {
         cmocka_unit_test(slow_device_moves),
         cmocka_unit_test(newest_is_set_back),
         cmocka_unit_test(encoder_is_not_starved),
+        cmocka_unit_test(learns_quickly_and_forgets_slowly),
+        cmocka_unit_test(tells_kinds_apart),
+        cmocka_unit_test(is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
