@@ -18,11 +18,12 @@ extern "C" kf_status kf_cuda_open(const kf_device_opts *o, kf_device **out) {
     cudaError_t e = cudaDriverGetVersion(&driver);
     if (e == cudaSuccess && driver > 0) e = cudaGetDeviceCount(&n_cards);
     if (e != cudaSuccess || driver == 0 || n_cards == 0)
-        return KF_FAIL(KF_ERR_UNSUPPORTED,
-                       "device cuda: no usable GPU here (%s; driver for CUDA %d.%d, this program wants %d.%d or newer); "
-                       "take --device cpu",
-                       e != cudaSuccess ? cudaGetErrorString(e) : "no card found", driver / 1000, driver % 1000 / 10,
-                       CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+        return KF_FAIL(
+            KF_ERR_UNSUPPORTED,
+            "device cuda: no usable GPU here (%s; driver for CUDA %d.%d, this program wants %d.%d or newer); "
+            "take --device cpu",
+            e != cudaSuccess ? cudaGetErrorString(e) : "no card found", driver / 1000, driver % 1000 / 10,
+            CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     cudaDeviceProp card;
     e = cudaGetDeviceProperties(&card, 0);
     if (e != cudaSuccess) return KF_FAIL(KF_ERR_DEVICE, "device cuda: card 0: %s", cudaGetErrorString(e));

@@ -51,13 +51,20 @@ kf_status kf_error_set(kf_status s, const char *file, int line, const char *fmt,
     __attribute__((format(printf, 4, 5)));
 kf_status kf_error_pass(kf_status s, const char *file, int line);
 
-#define KF_FAIL(status, ...) kf_error_set((status), __FILE__, __LINE__, __VA_ARGS__)
+/* The analyzer does not look into other files: it is told that these calls return s. */
+#ifdef __clang_analyzer__
+#define KF_RETURNS_(s, call) ((void)(call), (s))
+#else
+#define KF_RETURNS_(s, call) (call)
+#endif
+
+#define KF_FAIL(status, ...) KF_RETURNS_((status), kf_error_set((status), __FILE__, __LINE__, __VA_ARGS__))
 
 /* Returns from the calling function when expr is not KF_OK. For functions with nothing to free. */
 #define KF_TRY(expr)                                                                                                   \
     do {                                                                                                               \
         kf_status kf_try_s_ = (expr);                                                                                  \
-        if (kf_try_s_ != KF_OK) return kf_error_pass(kf_try_s_, __FILE__, __LINE__);                                   \
+        if (kf_try_s_ != KF_OK) return KF_RETURNS_(kf_try_s_, kf_error_pass(kf_try_s_, __FILE__, __LINE__));           \
     } while (0)
 
 /* For functions with one exit path: runs expr only while s is KF_OK, and keeps its status in s. */

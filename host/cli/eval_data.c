@@ -48,7 +48,7 @@ static kf_status read_list(const where *w, json_t *line, const char *field, json
 }
 
 static kf_status read_also(const where *w, kf_gold *g) {
-    json_t *list;
+    json_t *list = NULL;
     KF_TRY(read_list(w, g->line, "also", &list));
     size_t n = json_array_size(list);
     if (n == 0) return KF_OK;
@@ -64,7 +64,7 @@ static kf_status read_also(const where *w, kf_gold *g) {
 }
 
 static kf_status read_entities(const where *w, kf_gold *g, size_t n_chars) {
-    json_t *list;
+    json_t *list = NULL;
     KF_TRY(read_list(w, g->line, "entities", &list));
     if (!list) return KF_OK;
     g->has_entities = true;
@@ -120,7 +120,7 @@ static kf_status place_words(const where *w, kf_gold *g, json_t *words, json_t *
 }
 
 static kf_status read_words(const where *w, kf_gold *g) {
-    json_t *words, *pos;
+    json_t *words = NULL, *pos = NULL;
     KF_TRY(read_list(w, g->line, "words", &words));
     KF_TRY(read_list(w, g->line, "pos", &pos));
     if (pos && json_array_size(pos) != json_array_size(words))

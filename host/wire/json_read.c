@@ -248,8 +248,8 @@ static kf_status read_message(const reader *r, const place *p, const json_t *j, 
 /* Reads one value into `at`, whose C type is that of f's element. */
 static kf_status read_value(const reader *r, const place *p, const json_t *j, const ProtobufCFieldDescriptor *f,
                             void *at) {
-    whole v;
-    double real;
+    whole v = {0};
+    double real = 0;
     switch (f->type) {
     case PROTOBUF_C_TYPE_INT32:
     case PROTOBUF_C_TYPE_SINT32:

