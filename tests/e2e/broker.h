@@ -120,8 +120,8 @@ static inline const char *nats_server(void) {
 static inline int broker_port(const broker *b) {
     char path[128];
     snprintf(path, sizeof path, "%s/nats-server_%d.ports", b->dir, (int)b->pid);
-    const char *at = strstr(file_text(path), "nats://127.0.0.1:");
-    return at ? atoi(at + strlen("nats://127.0.0.1:")) : 0;
+    const char *at = strstr(file_text(path), "s://127.0.0.1:"); /* nats, or tls */
+    return at ? atoi(at + strlen("s://127.0.0.1:")) : 0;
 }
 
 /* (Re)starts it on b->port and waits until it listens. */
