@@ -95,6 +95,28 @@ static void generation_config_that_cannot_be_read(void **state) {
     tiny_remove(models);
 }
 
+/* A worker that writes nothing is one that was asked for. */
+static void a_missing_decoder_is_said(void **state) {
+    (void)state;
+    broker b;
+    worker w;
+    char *models = tiny_models(), decoder[256], aside[256];
+    snprintf(decoder, sizeof decoder, "%s/decoder", models);
+    snprintf(aside, sizeof aside, "%s/aside", models);
+    assert_int_equal(rename(decoder, aside), 0);
+    assert_int_equal(RUN("--models", models, "--http", "off", "--device", "null"), 1);
+    says("/decoder: no such folder; put one there, or start with --decoder off");
+
+    broker_start(&b, -1, NULL);
+    worker_start(&w, b.url, (const char *[]){"--device", "null", "--models", models, "--decoder", "off", NULL});
+    worker_wait(&w, "/readyz", 200);
+    assert_non_null(strstr(file_text(w.log), "\"kv_cache_bytes\":0,"));
+    assert_int_equal(worker_end(&w, SIGTERM, 10000), 0);
+    worker_forget(&w);
+    broker_stop(&b);
+    tiny_remove(models);
+}
+
 /* Wrong credentials do not mend themselves: the worker ends, and says why. */
 static void a_broker_that_refuses_is_3(void **state) {
     (void)state;
@@ -129,9 +151,10 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(it_explains_itself),     cmocka_unit_test(usage_is_2),
-        cmocka_unit_test(what_cannot_start_is_1), cmocka_unit_test(generation_config_that_cannot_be_read),
-        cmocka_unit_test(what_is_no_broker_is_2), cmocka_unit_test(a_broker_that_refuses_is_3),
+        cmocka_unit_test(it_explains_itself),        cmocka_unit_test(usage_is_2),
+        cmocka_unit_test(what_cannot_start_is_1),    cmocka_unit_test(generation_config_that_cannot_be_read),
+        cmocka_unit_test(what_is_no_broker_is_2),    cmocka_unit_test(a_broker_that_refuses_is_3),
+        cmocka_unit_test(a_missing_decoder_is_said),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
