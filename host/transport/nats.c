@@ -516,10 +516,14 @@ static kf_status make_options(kf_transport *t, natsOptions **out) {
     return KF_OK;
 }
 
-static void warn_of_old_client(const kf_transport *t) {
-    if (nats_GetVersionNumber() >= 0x030B00 || !kf_nats_uses_tls(&t->opts.nats)) return;
-    kf_log(KF_WARN, "nats_client_old", KF_STR("version", nats_GetVersion()),
-           KF_STR("why", "before 3.11 a TLS handshake may hang"), KF_END);
+static void warn_of_tls(const kf_transport *t) {
+    if (!kf_nats_uses_tls(&t->opts.nats)) return;
+    if (!t->opts.nats.tls_name)
+        kf_log(KF_WARN, "nats_host_not_checked",
+               KF_STR("why", "whose certificate it is, is looked at only with --nats-tls-name HOST"), KF_END);
+    if (nats_GetVersionNumber() < 0x030B00)
+        kf_log(KF_WARN, "nats_client_old", KF_STR("version", nats_GetVersion()),
+               KF_STR("why", "before 3.11 a TLS handshake may hang"), KF_END);
 }
 
 static kf_status init(kf_transport *t) {
@@ -558,7 +562,7 @@ kf_status kf_transport_start(const kf_transport_opts *o, kf_server *server, kf_t
         kf_transport_stop(t);
         return s;
     }
-    warn_of_old_client(t);
+    warn_of_tls(t);
     kf_io_wake(t->loop);
     *out = t;
     return KF_OK;
