@@ -43,14 +43,16 @@ kf_status kf_local_open(const kf_local_opts *o, kf_local *out) {
     kf_local l = {0};
     KF_TRY(kf_device_open(kf_device_names[o->device], &opts, &l.device));
     kf_status s = kf_stream_open(l.device, &l.stream);
+    if (s == KF_OK && o->trace) s = kf_trace_file_open(o->trace, &l.trace);
     if (s == KF_OK)
         *out = l;
     else
-        kf_device_close(l.device);
+        kf_local_close(&l);
     return s;
 }
 
 void kf_local_close(kf_local *l) {
+    kf_trace_file_close(l->trace);
     kf_stream_close(l->stream);
     if (l->device) kf_device_close(l->device);
     *l = (kf_local){0};

@@ -15,13 +15,14 @@
 
 #include "base/options.h"
 #include "device/device.h"
+#include "observe/trace_file.h"
 #include "text/tokenizer.h"
 
 typedef struct kf_local_opts {
     const char *model; /* a folder as Hugging Face saves it */
     int device, dtype; /* indices: kf_device_names, kf_dtype_names */
     int64_t threads;
-    const char *text, *ids;
+    const char *text, *ids, *trace;
 } kf_local_opts;
 
 extern const char *const kf_dtype_names[]; /* "f32", "bf16", "auto", NULL */
@@ -38,11 +39,13 @@ extern const char *const kf_dtype_names[]; /* "f32", "bf16", "auto", NULL */
         KF_OPTION("dtype", KF_OPTION_CHOICE, offsetof(T, f.dtype), "FORMAT", "f32", "of the weights: f32, bf16, auto", \
                   .choices = kf_dtype_names),                                                                          \
         KF_OPTION("threads", KF_OPTION_INT, offsetof(T, f.threads), "N", "0", "of the cpu device; 0: every core",      \
-                  .max = 1024)
+                  .max = 1024),                                                                                        \
+        KF_OPTION("trace", KF_OPTION_TEXT, offsetof(T, f.trace), "FILE", NULL, "of the passes, for ui.perfetto.dev")
 
 typedef struct kf_local {
     kf_device *device;
     kf_stream *stream;
+    kf_trace_file *trace;
 } kf_local;
 
 /* What a command line lacks that must name a model and one input, for kf_cli_usage; NULL: nothing. */

@@ -34,6 +34,7 @@ static const kf_option table[] = {
     ROW("deadline-ms", INT, deadline_ms, "MS", "30000", "of requests that name none", .min = 1, .max = 3600000),
     ROW("drain-s", INT, drain_s, "S", "25", "after SIGTERM: how long to finish what is in hand", .min = 0, .max = 3600),
     ROW("log-level", CHOICE, log_level, "LEVEL", "info", "debug, info, warn or error", .choices = levels),
+    ROW("trace", TEXT, trace, "FILE", NULL, "write what happens when, for ui.perfetto.dev; 256 MiB at most"),
     ROW("config", TEXT, file, "FILE", NULL, "configuration file: lines \"name = value\", # comments"),
     ROW("print-config", FLAG, print_config, NULL, NULL, "show what holds and from where, and end", .once = true),
     ROW("version", FLAG, version, NULL, NULL, "show the version, and end", .once = true),

@@ -14,6 +14,7 @@
 #include "kefud/config.h"
 #include "kefud/generation.h"
 #include "kefud/health.h"
+#include "observe/trace_file.h"
 
 enum { EXIT_DRAINED = 0, EXIT_START = 1, EXIT_USAGE = 2, EXIT_BROKER = 3, EXIT_DEVICE = 4, EXIT_UNFINISHED = 5 };
 enum {
@@ -29,6 +30,7 @@ typedef struct worker {
     kf_device *device;
     kf_health health;
     kf_http *http;
+    kf_trace_file *trace;
     int signal_fd;
 } worker;
 
@@ -93,6 +95,7 @@ static void stop(worker *w) {
     kf_http_stop(w->http); /* first: its thread looks at the others */
     kf_transport_stop(atomic_load(&w->health.transport));
     kf_server_free(atomic_load(&w->health.server));
+    kf_trace_file_close(w->trace); /* after all that record */
     if (w->device) kf_device_close(w->device);
     if (w->signal_fd >= 0) close(w->signal_fd);
 }
@@ -149,6 +152,7 @@ static int run(worker *w) {
     kf_status s = KF_OK;
     KF_STEP(s, block_signals(&w->signal_fd));
     KF_STEP(s, start_http(w));
+    if (w->config.trace) KF_STEP(s, kf_trace_file_open(w->config.trace, &w->trace));
     KF_STEP(s, start_server(w));
     KF_STEP(s, start_transport(w));
     if (s != KF_OK) {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
 #include "model/carve.h"
 #include "model/loader.h"
 #include "model/prelu.h"
@@ -148,20 +149,27 @@ kf_status kf_bert_begin(kf_bert_pass *p, kf_stream *s, const kf_bert_input *in) 
     kf_copy_in(s, m->input_ids, p->input_ids, n_tokens * sizeof *p->input_ids);
     kf_copy_in(s, m->position_ids, p->position_ids, n_tokens * sizeof *p->position_ids);
     kf_copy_in(s, m->cu_seqlens, p->cu_seqlens, (in->n_seqs + 1) * sizeof *p->cu_seqlens);
+    int64_t begin_ns = kf_trace_begin();
     forward_embeddings(m, s, &p->batch);
+    kf_trace_pass("encoder embeddings", begin_ns, "tokens", (int64_t)n_tokens);
     return KF_OK;
 }
 
 void kf_bert_layers(kf_bert_pass *p, kf_stream *s, size_t from, size_t to) {
-    for (size_t i = from; i < to; i++)
+    for (size_t i = from; i < to; i++) {
+        int64_t begin_ns = kf_trace_begin();
         forward_layer(p->m, s, &p->batch, i);
+        kf_trace_pass("encoder layer", begin_ns, "layer", (int64_t)i);
+    }
 }
 
 kf_status kf_bert_finish(kf_bert_pass *p, kf_stream *s) {
     kf_bert *m = p->m;
     KF_REQUIRE(m->under_way == p);
     m->under_way = NULL;
+    int64_t begin_ns = kf_trace_begin();
     kf_heads_forward(&m->heads, s, &p->batch, m->x, p->logits, &m->dump);
+    kf_trace_pass("encoder heads", begin_ns, "tokens", (int64_t)p->batch.n_tokens);
     kf_dump_end(&m->dump);
     return kf_event_record(s, p->done);
 }

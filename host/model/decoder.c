@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/trace.h"
 #include "model/carve.h"
 #include "model/loader.h"
 
@@ -153,9 +154,15 @@ static void forward(const kf_decoder *m, kf_stream *s, const kf_decoder_step *st
     const kf_batch *b = &step->batch;
     kf_embed(s, m->x, m->embed, c->hidden, b->input_ids, m->sampler.last_token, b->n_tokens);
     KF_DUMP_ROWS(m, s, m->x, b->n_tokens, c->hidden, "embeddings");
-    for (size_t i = 0; i < c->n_layers; i++)
+    for (size_t i = 0; i < c->n_layers; i++) {
+        int64_t begin_ns = kf_trace_begin();
         forward_layer(m, s, step, i);
-    if (step->n_rows > 0) forward_head(m, s, step);
+        kf_trace_pass("decoder layer", begin_ns, "layer", (int64_t)i);
+    }
+    if (step->n_rows == 0) return;
+    int64_t begin_ns = kf_trace_begin();
+    forward_head(m, s, step);
+    kf_trace_pass("decoder head and draw", begin_ns, "rows", (int64_t)step->n_rows);
 }
 
 /* ---- a step ---- */

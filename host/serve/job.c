@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/trace.h"
 #include "serve/serve.h"
 #include "text/utf8.h"
 
@@ -29,6 +30,7 @@ void kf_job_publish(kf_job_impl *j, kf_queue *outbox, size_t n_bytes) {
 void kf_job_end(kf_job_impl *j, kf_queue *outbox) {
     j->final.final = true;
     j->final.attempt = 1;
+    j->times.ended_ns = kf_trace_begin();
     add_news(j, outbox, j->n_reply | KF_NEWS_ENDED);
 }
 

@@ -27,6 +27,7 @@ typedef struct kf_job_times {
     int64_t encode_ns, encoded_ns;
     int64_t prefill_ns;
     int64_t first_token_ns, last_token_ns;
+    int64_t ended_ns; /* on its way to the I/O thread; kept where somebody traces */
 } kf_job_times;
 
 typedef struct kf_job_impl {

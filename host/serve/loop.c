@@ -12,9 +12,11 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/trace.h"
 #include "observe/metrics.h"
 #include "serve/account.h"
 #include "serve/server_internal.h"
+#include "serve/trace.h"
 
 #define PROBE_NS INT64_C(2000000000)
 
@@ -42,6 +44,7 @@ typedef struct flight {
     uint64_t *epochs;  /* [max_running] of the rows' jobs */
     size_t n_rows;
     kf_work work;
+    int64_t cost_ns;            /* of the work, expected */
     int64_t begin_ns, ended_ns; /* ended_ns 0: not known before it is waited for */
 } flight;
 
@@ -392,6 +395,7 @@ static void note_time(struct kf_loop *l, const flight *f) {
     bool timed = f->work.n_decode_rows || f->work.n_prefill_tokens || f->finished;
     if (timed) kf_metric_observe(KF_M_STEP_TIME, end - begin);
     if (timed && l->timed) kf_plan_took(&l->plan, &f->work, end - begin);
+    if (kf_trace_on()) kf_trace_run(&f->work, f->cost_ns, begin, end, timed);
     l->timed = timed;
     l->ended_ns = end;
 }
@@ -411,6 +415,7 @@ static void enqueue(struct kf_loop *l, const kf_run *run, flight *f, const fligh
     f->finished = NULL;
     f->n_rows = 0;
     f->work = run->work;
+    f->cost_ns = run->cost_ns;
     f->ended_ns = 0;
     f->begin_ns = kf_clock_now_ns();
     if (run->n_rows) enqueue_step(l, run, f);

@@ -7,9 +7,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/trace.h"
 #include "observe/metrics.h"
 #include "serve/account.h"
 #include "serve/server_internal.h"
+#include "serve/trace.h"
 
 /* ---- jobs ---- */
 
@@ -24,6 +26,7 @@ kf_job *kf_job_get(kf_server *s) {
 
 void kf_job_put(kf_server *s, kf_job *job) {
     kf_job_impl *j = kf_impl(job);
+    if (j->final_given && kf_trace_on()) kf_trace_request(s, j);
     pthread_mutex_lock(&s->identity_lock);
     bool submitted = j->in_hand;
     j->in_hand = false;

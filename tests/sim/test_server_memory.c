@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "observe/trace_file.h"
+
 static atomic_size_t n_allocations; /* by threads other than the first */
 static _Thread_local bool is_first_thread;
 static long fail_at = -1, n_live; /* the first thread's calls until one fails, and blocks that it has not given back */
@@ -77,11 +79,13 @@ static void other_threads_are_counted(void **state) {
     assert_true(n_allocations > before);
 }
 
+/* Where *state names a file, what happens is traced into it. */
 static void nothing_after_start(void **state) {
-    (void)state;
+    kf_trace_file *trace = NULL;
     if (!OWN_MALLOC) skip();
     enum { N = 64 };
     size_t block_bytes = TINY_LAYERS * 2 * 16 * 16 * sizeof(float);
+    if (*state) assert_int_equal(kf_trace_file_open(*state, &trace), KF_OK);
     rig *r = start_with((rig_opts){
         .device = "cpu",
         .n_jobs = N,
@@ -107,6 +111,7 @@ static void nothing_after_start(void **state) {
     }
     assert_int_equal(n_allocations, before);
     end(r);
+    kf_trace_file_close(trace);
 }
 
 static kf_status try_start(kf_device *d, kf_server **out) {
@@ -179,11 +184,13 @@ static void any_allocation_fails(void **state) {
 }
 
 int main(void) {
+    static char null_file[] = "/dev/null";
     is_first_thread = true;
     models = tiny_models();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(other_threads_are_counted),
         cmocka_unit_test(nothing_after_start),
+        cmocka_unit_test_prestate(nothing_after_start, null_file),
         cmocka_unit_test(device_memory_runs_out),
         cmocka_unit_test(any_allocation_fails),
     };
