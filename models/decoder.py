@@ -45,17 +45,15 @@ def make_tokenizer(texts):
 
 
 def prompt_json():
+    """What kefu reads: bos, then earlier turns, then the present one; entities in the order of the text, each its token and
+    its surface. A key that nothing reads is refused."""
     return {
-        "format": 1,
         "bos": BOS, "user": USER, "assistant": ASSISTANT, "end": END,
         "intent": INTENT, "sentiment": SENTIMENT, "entity": ENTITY,
         "earlier_turn": ["user", "text", "assistant", "reply", "end"],
         "present_turn": ["user", "text", "intent", "sentiment", "entities", "assistant"],
-        "order": ["bos", "earlier_turns", "present_turn"],
-        "entities": "each entity of the present message in the order of the text: its token, then its surface",
         "max_history_turns": HISTORY, "max_entities": MAX_ENTITIES,
         "stop": [END],
-        "plain_text_is_never_parsed_for_special_tokens": True,
     }
 
 

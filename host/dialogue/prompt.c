@@ -256,6 +256,10 @@ static kf_status read_stops(const source *in, kf_prompt *p) {
 }
 
 static kf_status read_form(const source *in, kf_prompt *p) {
+    static const char *const keys[] = {
+        "bos",          "user",         "assistant",         "end",          "intent", "sentiment", "entity",
+        "earlier_turn", "present_turn", "max_history_turns", "max_entities", "stop",   NULL};
+    KF_TRY(kf_json_only(in->root, in->path, "the prompt", keys));
     KF_TRY(optional_token(in, "bos", &p->bos));
     for (field f = F_USER; f <= F_END; f++)
         KF_TRY(optional_token(in, field_names[f], &p->marks[f]));

@@ -133,6 +133,8 @@ static kf_status parse_kind(const char *path, const json_t *root, kf_head *h) {
 }
 
 static kf_status parse_head(const char *path, const char *file_name, const json_t *root, draft *out) {
+    static const char *const keys[] = {"name", "kind", "pooling", "activation", "labels", NULL};
+    KF_TRY(kf_json_only(root, path, "the head", keys));
     const char *name = json_string_value(json_object_get(root, "name"));
     if (!name || strcmp(name, file_name) != 0)
         return KF_FAIL(KF_ERR_CORRUPT, "%s: name is \"%.40s\", wanted the file's \"%s\"", path, name ? name : "",

@@ -66,8 +66,12 @@ static void contents(void **state) {
         {"encoder/tokenizer_config.json", "", KF_ERR_CORRUPT, "encoder/tokenizer_config.json", "no valid JSON"},
         {"encoder/config.json", "{}", KF_ERR_CORRUPT, "encoder/config.json", "architectures"},
         {"encoder/heads/intent.json", "{}", KF_ERR_CORRUPT, "encoder/heads/intent.json", "name is \"\""},
+        {"encoder/heads/intent.json", "{\"name\":\"intent\",\"treshold\":1}", KF_ERR_CORRUPT,
+         "encoder/heads/intent.json", "\"treshold\", which nothing reads"},
         {"decoder/tokenizer.json", "{}", KF_ERR_CORRUPT, "decoder: tokenizer.json", "model.vocab is not an object"},
         {"decoder/prompt.json", "{}", KF_ERR_CORRUPT, "decoder/prompt.json", "earlier_turn must be a list"},
+        {"decoder/prompt.json", "{\"earlier_turns\":[]}", KF_ERR_CORRUPT, "decoder/prompt.json",
+         "\"earlier_turns\", which nothing reads"},
         {"decoder/config.json", "{\"architectures\":[\"Qwen3ForCausalLM\"],\"model_type\":\"qwen9\"}",
          KF_ERR_UNSUPPORTED, "decoder/config.json", "model_type \"qwen9\", but Qwen3ForCausalLM wants \"qwen3\""},
     };
