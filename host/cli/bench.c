@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "cli/bench_load.h"
+#include "cli/bench_plot.h"
 #include "cli/cli.h"
 #include "cli/client.h"
 #include "cli/request.h"
@@ -16,7 +17,7 @@ typedef struct settings {
     kf_cli_common common;
     kf_nats_opts nats;
     kf_request_opts request;
-    const char *file;
+    const char *file, *plot;
     int64_t clients, n_requests, arrivals_seed, outstanding;
     double rate, duration_s, timeout_s, wait_s, slo_ms;
     bool no_stream;
@@ -37,6 +38,7 @@ static const kf_option table[] = {
               .min = 0.01, .max = 1e6, .once = true),
     KF_OPTION("file", KF_OPTION_TEXT, FIELD(file), "FILE", NULL, "messages, a line each: text or {\"text\":…}",
               .once = true),
+    KF_OPTION("plot", KF_OPTION_TEXT, FIELD(plot), "FILE.svg", NULL, "draw latencies and throughput", .once = true),
     KF_OPTION("slo-ms", KF_OPTION_REAL, FIELD(slo_ms), "MS", NULL, "goodput: OK within so long", .min = 0.001,
               .max = 1e9, .once = true),
     KF_OPTION("no-stream", KF_OPTION_FLAG, FIELD(no_stream), NULL, NULL, "whole replies: no ttft and tpot",
@@ -185,6 +187,7 @@ static kf_status bench(const settings *s, const kf_options *o, int *code) {
             st = print_json(s, &r);
         else
             print_result(s, &r);
+        if (s->plot) KF_STEP(st, kf_bench_plot(s->plot, &r));
         kf_load_result_free(&r);
     }
     kf_mix_free(&mix);

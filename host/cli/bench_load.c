@@ -35,7 +35,7 @@ typedef struct load {
     slot *slots;               /* [outstanding] */
     size_t *free_slots;        /* [n_free], a stack */
     size_t n_free;
-    int64_t swept_ns, last_answer_ns;
+    int64_t start_ns, swept_ns, last_answer_ns;
     kf_status failed; /* of a sample that could not be kept */
     bool completed;   /* no message will come any more */
     kf_load_result r;
@@ -60,6 +60,7 @@ static void take_ok(load *l, const slot *s, const Kefu__V1__Response *r, int64_t
     l->r.n_tokens += n_tokens;
     if (l->o->slo_s > 0 && (double)(now - s->due_ns) <= l->o->slo_s * 1e9) l->r.n_good++;
     keep(l, &l->r.total, now - s->due_ns);
+    keep(l, &l->r.done, now - l->start_ns);
     if (!s->first_ns) return;
     keep(l, &l->r.ttft, s->first_ns - s->due_ns);
     if (n_tokens > 1) keep(l, &l->r.tpot, (now - s->first_ns) / (n_tokens - 1));
@@ -218,7 +219,7 @@ static kf_status send_all(load *l, int64_t start) {
 
 static kf_status run(load *l) {
     int64_t start = kf_clock_now_ns();
-    l->last_answer_ns = start;
+    l->start_ns = l->last_answer_ns = start;
     kf_status s = send_all(l, start);
     pthread_mutex_lock(&l->lock);
     while (s == KF_OK && l->n_free < l->o->outstanding) /* the sweep ends this at the latest */
@@ -312,4 +313,5 @@ void kf_load_result_free(kf_load_result *r) {
     kf_samples_free(&r->total);
     kf_samples_free(&r->ttft);
     kf_samples_free(&r->tpot);
+    kf_samples_free(&r->done);
 }

@@ -38,6 +38,7 @@ typedef struct kf_load_result {
     uint64_t n_tokens;            /* of replies that were OK */
     double seconds;               /* from the first request to the last answer */
     kf_samples total, ttft, tpot; /* seconds, of replies that were OK; the caller frees them */
+    kf_samples done;              /* when each of these came, seconds from the first request on */
 } kf_load_result;
 
 /* KF_ERR_IO: no connection; KF_ERR_NO_MEMORY. A worker's refusals are results. */

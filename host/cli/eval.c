@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "cli/cli.h"
 #include "cli/eval_data.h"
+#include "cli/eval_plot.h"
 #include "cli/eval_print.h"
 #include "cli/local.h"
 #include "cli/term.h"
@@ -16,12 +17,14 @@ enum { PATH_BYTES = 4096, BATCH_SEQS = 32, BATCH_TOKENS = 2048, ARENA_BYTES = 4 
 typedef struct settings {
     kf_cli_common common;
     kf_local_opts local;
-    const char *models;
+    const char *models, *plot;
 } settings;
 
 static const kf_option table[] = {
     KF_OPTION("models", KF_OPTION_TEXT, offsetof(settings, models), "DIR", NULL,
               "folder with encoder/, or an encoder's own [the demo's]"),
+    KF_OPTION("plot", KF_OPTION_TEXT, offsetof(settings, plot), "FILE.svg", NULL, "draw the intents' confusions",
+              .once = true),
     KF_DEVICE_OPTIONS(settings, local),
     KF_CLI_OPTIONS(settings),
 };
@@ -193,6 +196,7 @@ static kf_status eval(const settings *s, const char *path) {
     if (st == KF_OK) {
         kf_eval_about about = {kf_bert_id(e.encoder), set.n, seconds};
         st = s->common.json ? kf_eval_print_json(&e.tallies, &about) : kf_eval_print(&e.tallies, &about);
+        if (s->plot) KF_STEP(st, kf_eval_plot(s->plot, "intent", &e.tallies.intent));
     }
     evaluation_close(&e);
     kf_gold_free(&set);
