@@ -38,7 +38,7 @@ struct kf_server {
     kf_job_impl **free_jobs; /* [n_jobs] a stack, the I/O thread's */
     size_t n_free_jobs;
     uint64_t n_traced; /* requests, the I/O thread's */
-    uint64_t seed; /* the I/O thread's: the generator of seeds for requests that bring none */
+    uint64_t seed;     /* the I/O thread's: the generator of seeds for requests that bring none */
 
     kf_queue inbox, outbox; /* each holds every job */
 
