@@ -120,7 +120,7 @@ def step_loss(model, batch):
 
 
 @torch.no_grad()
-def greedy(model, prompt, ids, limit=70):
+def greedy(model, prompt, ids, limit=60):
     """The reply's text, with the cache."""
     model.eval()
     past, out, x = None, [], torch.tensor([ids])
@@ -140,7 +140,7 @@ def export(model, tok, out):
     out.mkdir(parents=True, exist_ok=True)
     m = copy.deepcopy(model).to(torch.bfloat16)
     m.config.torch_dtype = torch.bfloat16
-    m.generation_config = GenerationConfig(bos_token_id=tok.token_to_id(BOS), eos_token_id=tok.token_to_id(END), pad_token_id=tok.token_to_id(BOS), do_sample=False, max_new_tokens=64)
+    m.generation_config = GenerationConfig(bos_token_id=tok.token_to_id(BOS), eos_token_id=tok.token_to_id(END), pad_token_id=tok.token_to_id(BOS), do_sample=False, max_new_tokens=60)
     m.save_pretrained(out, safe_serialization=True)
     fast = PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=BOS, eos_token=END, pad_token=BOS, clean_up_tokenization_spaces=False, model_max_length=512)
     fast.save_pretrained(out)

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BertModel
 
 import data as D
 from common import DATA, ENTITIES, HERE, INTENTS, RUN, SENTIMENTS, heldout_words, marked, read_folder
+from prompt import Prompt
 
 
 class Encoder:
@@ -176,11 +177,12 @@ class Decoder:
     def __init__(self, folder):
         import decoder as X
         self.X = X
-        self.prompt = X.Prompt(Tokenizer.from_file(str(folder / "tokenizer.json")))
+        self.prompt = Prompt(Tokenizer.from_file(str(folder / "tokenizer.json")))
         self.model = AutoModelForCausalLM.from_pretrained(folder, torch_dtype=torch.float32).eval()
 
     def reply(self, text, intent, sentiment, surfaces, earlier=()):
-        return self.X.greedy(self.model, self.prompt, self.prompt.build(list(earlier), text, intent, sentiment, surfaces))
+        return self.X.greedy(self.model, self.prompt, self.prompt.build(list(earlier), text, intent, sentiment, surfaces),
+                             self.model.generation_config.max_new_tokens)
 
 
 def score_replies(enc, dec, show):
