@@ -113,17 +113,30 @@ static kf_status print(const settings *s, const result *r, const kf_ids *in) {
 
 /* ---- encoders ---- */
 
-/* The head that was asked for, or the only one that can be meant. */
+/* Without --head: the checkpoint's own classifier, else the first by name that labels the whole text (the demo's
+ * "intent"), else the only one. */
+static int default_head(const kf_bert *m) {
+    size_t n = kf_bert_n_heads(m);
+    int own = kf_bert_head_find(m, "classifier");
+    if (own >= 0) return own;
+    for (size_t i = 0; i < n; i++)
+        if (kf_bert_head(m, i)->kind == KF_HEAD_SEQUENCE) return (int)i;
+    return n == 1 ? 0 : -1;
+}
+
 static kf_status choose_head(const kf_bert *m, const char *dir, const char *name, size_t *out) {
     char names[512] = "";
     size_t n = kf_bert_n_heads(m), used = 0;
     for (size_t i = 0; i < n && used < sizeof names; i++)
         used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", kf_bert_head(m, i)->name);
     if (n == 0) return KF_FAIL(KF_ERR_NOT_FOUND, "%s has no head: neither a classifier of its own nor heads/", dir);
-    int found = name ? kf_bert_head_find(m, name) : n == 1 ? 0 : kf_bert_head_find(m, "classifier");
+    int found = name ? kf_bert_head_find(m, name) : default_head(m);
     if (found < 0)
         return name ? KF_FAIL(KF_ERR_NOT_FOUND, "%s has no head \"%s\", but these: %s", dir, name, names)
                     : KF_FAIL(KF_ERR_INVALID, "%s has several heads; choose one with --head: %s", dir, names);
+    if (!name && n > 1)
+        fprintf(stderr, "kefu logits: head \"%s\"; --head chooses another of %s\n",
+                kf_bert_head(m, (size_t)found)->name, names);
     *out = (size_t)found;
     return KF_OK;
 }

@@ -92,8 +92,12 @@ static void test_logits(void **state) {
     json_decref(doc);
 
     r = cli_run(NULL, "logits", "--model", GOLDEN "bert_trunk", "--ids", ids);
+    assert_int_equal(r.code, 0);
+    assert_contains(r.err, "head \"intent\"");
+    assert_contains(r.out, "intent-0");
+    r = cli_run(NULL, "logits", "--model", GOLDEN "bert_trunk", "--ids", ids, "--head", "none");
     assert_int_equal(r.code, 1);
-    assert_contains(r.err, "choose one with --head");
+    assert_contains(r.err, "no head \"none\"");
     r = cli_run(NULL, "logits", "--model", GOLDEN "bert_trunk", "--ids", "1,2", "--head", "intent");
     assert_int_equal(r.code, 0);
     assert_contains(r.out, "intent-0");
