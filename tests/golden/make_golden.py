@@ -160,6 +160,8 @@ def bert_trunk_with_heads(folder, seed):
         "topic": ("sequence", "pooler", None, make_head(g, 40, 6)),
         "noise": ("sequence", "mean", dense, make_head(g, 28, 2)),
     }
+    for name in ("topic", "noise"):  # few sequences and a tanh before: scaled again for a standard deviation of 2
+        heads[name][3].weight.data *= 2
     with torch.no_grad():
         for o in run_bert(model, ids):
             x = o.last_hidden_state[0]
