@@ -23,9 +23,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 kefu
 COPY --from=build /opt/kefu /opt/kefu
-COPY models/encoder /opt/kefu/models/encoder
-COPY models/decoder /opt/kefu/models/decoder
 USER 10001
-ENV PATH=/opt/kefu/bin:$PATH KEFU_MODELS=/opt/kefu/models KEFU_HTTP=0.0.0.0:8080
+ENV PATH=/opt/kefu/bin:$PATH KEFU_MODELS=/opt/kefu/share/kefu/models KEFU_HTTP=0.0.0.0:8080
 EXPOSE 8080
 ENTRYPOINT ["kefud"]
