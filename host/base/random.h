@@ -5,8 +5,14 @@
 
 #include <stdint.h>
 
+#ifdef __CUDACC__ /* kernels draw from it, too */
+#define KF_RANDOM_FUNCTION static inline __host__ __device__
+#else
+#define KF_RANDOM_FUNCTION static inline
+#endif
+
 /* The generator's finaliser: a bijection in which every bit of z moves about half of the bits. */
-static inline uint64_t kf_random_mix(uint64_t z) {
+KF_RANDOM_FUNCTION uint64_t kf_random_mix(uint64_t z) {
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);

@@ -41,11 +41,3 @@ kf_dtype kf_device_fastest_dtype(const char *name) {
 #endif
     return KF_F32;
 }
-
-#ifndef KF_HAVE_CUDA
-kf_status kf_cuda_open(const kf_device_opts *o, kf_device **out) {
-    (void)o, (void)out;
-    return KF_FAIL(KF_ERR_UNSUPPORTED, "device cuda: this program was built without CUDA; build it where nvcc is in "
-                                       "PATH (cmake says whether it was found), or take --device cpu");
-}
-#endif
