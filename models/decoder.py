@@ -7,6 +7,7 @@ Copying comes first, on random tokens: a model that meets the conversations befo
 """
 import argparse
 import copy
+import json
 import math
 import random
 import time
@@ -142,6 +143,9 @@ def export(model, tok, out):
     m.config.torch_dtype = torch.bfloat16
     m.generation_config = GenerationConfig(bos_token_id=tok.token_to_id(BOS), eos_token_id=tok.token_to_id(END), pad_token_id=tok.token_to_id(BOS), do_sample=False, max_new_tokens=60)
     m.save_pretrained(out, safe_serialization=True)
+    # transformers leaves a False out, and kefud then draws at its own temperature: so small a model is best when it is greedy
+    given = json.loads((out / "generation_config.json").read_text(encoding="utf-8"))
+    write_json(out / "generation_config.json", dict(sorted({**given, "do_sample": False}.items())))
     fast = PreTrainedTokenizerFast(tokenizer_object=tok, bos_token=BOS, eos_token=END, pad_token=BOS, clean_up_tokenization_spaces=False, model_max_length=512)
     fast.save_pretrained(out)
     (out / "special_tokens_map.json").unlink(missing_ok=True)
