@@ -110,6 +110,60 @@ static void evaluation_close(evaluation *e) {
     kf_eval_tallies_free(&e->tallies);
 }
 
+/* ---- what the model can say at all ---- */
+
+/* The label, or a token head's B-label. */
+static bool head_knows(const kf_head *head, const char *label) {
+    for (size_t i = 0; i < head->n_labels; i++) {
+        const char *known = head->labels[i];
+        if (head->kind == KF_HEAD_SEQUENCE ? !strcmp(known, label)
+                                           : !strncmp(known, "B-", 2) && !strcmp(known + 2, label))
+            return true;
+    }
+    return false;
+}
+
+/* "a, b, c", cut off where it is longer than cap. */
+static void list_labels(const kf_head *head, char *out, size_t cap) {
+    size_t n = 0;
+    out[0] = 0;
+    for (size_t i = 0; i < head->n_labels && n < cap; i++) {
+        const char *known = head->labels[i];
+        if (head->kind == KF_HEAD_TOKEN && strncmp(known, "B-", 2) != 0) continue;
+        n += (size_t)snprintf(out + n, cap - n, "%s%s", n ? ", " : "", head->kind == KF_HEAD_TOKEN ? known + 2 : known);
+    }
+}
+
+/* head_idx -1: the model has no such head, so nothing of it is scored. label NULL: the line does not say. */
+static kf_status check_label(const evaluation *e, const char *path, size_t line_no, int head_idx, const char *field,
+                             const char *label) {
+    char known[320];
+    if (head_idx < 0 || !label) return KF_OK;
+    const kf_head *head = kf_bert_head(e->encoder, (size_t)head_idx);
+    if (head_knows(head, label)) return KF_OK;
+    list_labels(head, known, sizeof known);
+    return KF_FAIL(KF_ERR_INVALID, "%s, line %zu: %s \"%.64s\" is none of the model's: %s", path, line_no, field, label,
+                   known);
+}
+
+static kf_status check_gold(const evaluation *e, const char *path, const kf_gold_set *set) {
+    const kf_understander *u = &e->understander;
+    bool any = false;
+    for (size_t i = 0; i < set->n; i++) {
+        const kf_gold *g = &set->items[i];
+        KF_TRY(check_label(e, path, g->line_no, u->intent, "intent", g->intent));
+        for (size_t k = 0; k < g->n_also; k++)
+            KF_TRY(check_label(e, path, g->line_no, u->intent, "also", g->also[k]));
+        KF_TRY(check_label(e, path, g->line_no, u->sentiment, "sentiment", g->sentiment));
+        for (size_t k = 0; k < g->n_entities; k++)
+            KF_TRY(check_label(e, path, g->line_no, u->entities, "entity type", g->entities[k].label));
+        any = any || g->intent || g->sentiment || g->has_entities || g->n_words;
+    }
+    if (any) return KF_OK;
+    return KF_FAIL(KF_ERR_INVALID, "%s: nothing to score in %zu lines: give them intent, sentiment, entities or words",
+                   path, set->n);
+}
+
 /* ---- one batch ---- */
 
 typedef struct batch {
@@ -192,6 +246,7 @@ static kf_status eval(const settings *s, const char *path) {
     encoder_dir(s, dir);
     kf_status st = kf_local_open(&s->local, &e.local);
     KF_STEP(st, open_encoder(&e, dir));
+    KF_STEP(st, check_gold(&e, path, &set));
     KF_STEP(st, score_all(&e, path, &set, &seconds));
     if (st == KF_OK) {
         kf_eval_about about = {kf_bert_id(e.encoder), set.n, seconds};

@@ -216,6 +216,30 @@ static void test_eval(void **state) {
     assert_contains(r.out, "95 %");
 }
 
+/* A label that the model cannot say is a fault of the file, and so is a file without any label. */
+static void test_eval_refuses(void **state) {
+    (void)state;
+    static const char *const refused[][3] = {
+        {"\"intent\":\"nosuch\"", "intent \"nosuch\"", "purchase"},
+        {"\"intent\":\"stock\",\"also\":[\"nosuch\"]", "also \"nosuch\"", "purchase"},
+        {"\"sentiment\":\"nosuch\"", "sentiment \"nosuch\"", "neutral"},
+        {"\"entities\":[{\"type\":\"nosuch\",\"start\":0,\"end\":1}]", "entity type \"nosuch\"", "product"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        char lines[512];
+        snprintf(lines, sizeof lines, "{\"text\":\"你好\",\"intent\":\"stock\"}\n{\"text\":\"你好\",%s}\n",
+                 refused[i][0]);
+        cli_result r = cli_run(lines, "eval", "-");
+        assert_int_equal(r.code, 1);
+        assert_contains(r.err, "line 2");
+        assert_contains(r.err, refused[i][1]);
+        assert_contains(r.err, refused[i][2]);
+    }
+    cli_result r = cli_run("{\"text\":\"你好\"}\n", "eval", "-");
+    assert_int_equal(r.code, 1);
+    assert_contains(r.err, "nothing to score");
+}
+
 static void test_usage(void **state) {
     (void)state;
     cli_result r = cli_run(NULL, "--version");
@@ -278,9 +302,9 @@ static void test_refusals(void **state) {
 int main(void) {
     if (!mkdtemp(dir)) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tokenize), cmocka_unit_test(test_logits),   cmocka_unit_test(test_generate),
-        cmocka_unit_test(test_inspect),  cmocka_unit_test(test_diff),     cmocka_unit_test(test_eval),
-        cmocka_unit_test(test_usage),    cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_tokenize),     cmocka_unit_test(test_logits), cmocka_unit_test(test_generate),
+        cmocka_unit_test(test_inspect),      cmocka_unit_test(test_diff),   cmocka_unit_test(test_eval),
+        cmocka_unit_test(test_eval_refuses), cmocka_unit_test(test_usage),  cmocka_unit_test(test_refusals),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     rmdir(dir);
