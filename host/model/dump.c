@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "device/bf16.h"
@@ -138,6 +140,10 @@ kf_status kf_dump_from_env(const char *model, kf_dump *out) {
         *out = (kf_dump){0};
         return KF_OK;
     }
+    struct stat about;
+    if (stat(dir, &about) != 0) return KF_FAIL(KF_ERR_NOT_FOUND, "KEFU_DUMP: %s: %s", dir, strerror(errno));
+    if (!S_ISDIR(about.st_mode) || access(dir, W_OK | X_OK) != 0)
+        return KF_FAIL(KF_ERR_IO, "KEFU_DUMP: %s: a folder that may be written to is wanted", dir);
     folder *f = calloc(1, sizeof *f);
     if (!f) return KF_FAIL(KF_ERR_NO_MEMORY, "dump: no memory");
     f->dir = strdup(dir);

@@ -19,7 +19,8 @@ typedef struct kf_dump {
 } kf_dump;
 
 /* A dump that writes DIR/MODEL.PASS.safetensors for every pass, each tensor F32 [n_rows, width]; PASS counts from 0.
- * KEFU_DUMP names DIR, which must exist; out->tensor is NULL where the variable is not set. KF_ERR_NO_MEMORY. */
+ * KEFU_DUMP names DIR; out->tensor is NULL where the variable is not set. KF_ERR_NOT_FOUND: there is no DIR; KF_ERR_IO:
+ * it is no folder that may be written to; KF_ERR_NO_MEMORY. */
 kf_status kf_dump_from_env(const char *model, kf_dump *out);
 
 /* Frees what kf_dump_from_env made; nothing for other dumps. */

@@ -150,8 +150,12 @@ static void test_inspect(void **state) {
 static void test_diff(void **state) {
     (void)state;
     char file[64];
-    setenv("KEFU_DUMP", dir, 1);
+    setenv("KEFU_DUMP", "/no/such/folder", 1); /* a dump is never lost without a word */
     cli_result r = cli_run(NULL, "logits", "--model", GOLDEN "bert_sequence", "--ids", "1,2,3");
+    assert_int_equal(r.code, 1);
+    assert_contains(r.err, "KEFU_DUMP: /no/such/folder");
+    setenv("KEFU_DUMP", dir, 1);
+    r = cli_run(NULL, "logits", "--model", GOLDEN "bert_sequence", "--ids", "1,2,3");
     assert_int_equal(r.code, 0);
     unsetenv("KEFU_DUMP");
     r = cli_run(NULL, "diff", dir, dir);
