@@ -37,6 +37,8 @@ typedef struct comparing {
     kf_checkpoint *reference;
     char first[128]; /* the first that departs; "" */
     size_t n_compared;
+    bool has_heading;
+    char pass[32]; /* of the rows to come, not yet printed; "" */
     json_t *tensors;
     kf_status status; /* of reading the reference inside a hook */
 } comparing;
@@ -57,6 +59,16 @@ static double largest_difference(const float *ref, const float *x, size_t n, dou
     return worst;
 }
 
+/* What stands above a row: the table's heading once, and each pass's name. */
+static void begin_row(comparing *c) {
+    if (!c->has_heading)
+        printf("%s%-*s %-16s %10s %10s%s\n", kf_style(stdout, KF_BOLD), NAME_COLUMNS, "tensor", "shape", "largest",
+               "relative", kf_style(stdout, KF_PLAIN));
+    if (*c->pass) printf("%s%s%s\n", kf_style(stdout, KF_BOLD), c->pass, kf_style(stdout, KF_PLAIN));
+    c->has_heading = true;
+    *c->pass = 0;
+}
+
 static void report(comparing *c, const char *name, const char *shape, double worst, double scale) {
     double relative = worst == 0 ? 0 : worst / scale;
     bool departs = !(relative <= c->s->tolerance);
@@ -69,6 +81,7 @@ static void report(comparing *c, const char *name, const char *shape, double wor
                                                     "max_abs", value, "relative", part, "departs", departs));
         return;
     }
+    begin_row(c);
     kf_term_pad(stdout, name, NAME_COLUMNS);
     printf(" %-16s %10.3g %10.3g  %s%s%s\n", shape, worst, relative, departs ? kf_style(stdout, KF_RED) : "",
            departs ? "departs" : "ok", departs ? kf_style(stdout, KF_PLAIN) : "");
@@ -80,6 +93,7 @@ static void report_missing(comparing *c, const char *name, const char *what) {
         json_array_append_new(c->tensors, json_pack("{s:s, s:s, s:b}", "name", name, "why", what, "departs", 1));
         return;
     }
+    begin_row(c);
     kf_term_pad(stdout, name, NAME_COLUMNS);
     printf(" %s%s%s\n", kf_style(stdout, KF_RED), what, kf_style(stdout, KF_PLAIN));
 }
@@ -170,8 +184,7 @@ static kf_status compare_folders(comparing *c, const char *reference, const char
             snprintf(a, sizeof a, "%s/%s.%zu.safetensors", reference, models[m], pass);
             snprintf(b, sizeof b, "%s/%s.%zu.safetensors", other, models[m], pass);
             if (!exists(a)) break;
-            if (!c->s->common.json)
-                printf("%s%s.%zu%s\n", kf_style(stdout, KF_BOLD), models[m], pass, kf_style(stdout, KF_PLAIN));
+            snprintf(c->pass, sizeof c->pass, "%s.%zu", models[m], pass);
             KF_TRY(compare_files(c, a, b));
         }
     }
@@ -212,8 +225,10 @@ typedef struct input {
 static kf_status read_i32(kf_checkpoint *c, const char *name, int32_t **out, size_t *n) {
     const kf_tensor *t = kf_checkpoint_find(c, name);
     if (!t)
-        return KF_FAIL(KF_ERR_INVALID, "%s: no %s in it; say with --text or --ids what the reference read",
-                       kf_checkpoint_path(c, NULL), name);
+        return KF_FAIL(
+            KF_ERR_INVALID,
+            "%s: no %s in it (a dump of KEFU_DUMP has none); say with --text or --ids what the reference read",
+            kf_checkpoint_path(c, NULL), name);
     if (t->dtype != KF_I32 || t->n_dims != 1 || t->shape[0] == 0)
         return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be a list of I32", kf_checkpoint_path(c, t), name);
     int32_t *data = malloc(t->bytes);
@@ -339,9 +354,6 @@ static kf_status end(comparing *c) {
 
 static kf_status diff(const settings *s, const kf_options *o, int *code) {
     comparing c = {.s = s, .tensors = json_array()};
-    if (!s->common.json)
-        printf("%s%-*s %-16s %10s %10s%s\n", kf_style(stdout, KF_BOLD), NAME_COLUMNS, "tensor", "shape", "largest",
-               "relative", kf_style(stdout, KF_PLAIN));
     kf_status st = s->local.model          ? compare_model(&c, o->rest[0])
                    : is_folder(o->rest[0]) ? compare_folders(&c, o->rest[0], o->rest[1])
                                            : compare_files(&c, o->rest[0], o->rest[1]);
@@ -358,7 +370,8 @@ int kf_cmd_diff(int argc, char **argv) {
         .about = "Compares the named tensors of a forward pass with a reference, in the order of computing, and says "
                  "which departs first.\nREFERENCE and OTHER are dumps: folders that KEFU_DUMP=dir filled, or "
                  "safetensors files of one pass.\nWith --model the pass is run here, on --text, on --ids or "
-                 "on the reference's own input_ids and cu_seqlens.\nExit code 1 where something departs.\n\n"
+                 "on the reference's own input_ids and cu_seqlens\n(a KEFU_DUMP folder has none: give "
+                 "--text or --ids).\nExit code 1 where something departs.\n\n"
                  "--json: {\"first\":NAME|null,\"tolerance\":X,\"tensors\":[…]}\n",
         .table = table,
         .n_table = sizeof table / sizeof *table};

@@ -179,6 +179,8 @@ static void test_diff(void **state) {
     r = cli_run(NULL, "diff", dir, "--model", GOLDEN "bert_sequence");
     assert_int_equal(r.code, 1);
     assert_contains(r.err, "no input_ids");
+    assert_contains(r.err, "--ids");
+    assert_string_equal(r.out, ""); /* no heading above no table */
     r = cli_run(NULL, "diff", dir, "/no/such/dump");
     assert_int_equal(r.code, 1);
     snprintf(file, sizeof file, "%s/encoder.0.safetensors", dir);
