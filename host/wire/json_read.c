@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MAX_NESTING = 64 }; /* of objects and lists; a request needs three */
+
 /* ---- parsing ---- */
 
 /* jansson has one pair of allocation functions for the process. Ours take from the arena of the parse that this thread
@@ -53,15 +55,37 @@ static const char *parse_fault(const json_error_t *e) {
     }
 }
 
+/* The deepest nesting of objects and lists, strings left out. */
+static size_t nesting(const char *text, size_t n) {
+    size_t depth = 0, deepest = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < n; i++) {
+        char c = text[i];
+        if (in_string && c == '\\')
+            i++;
+        else if (c == '"')
+            in_string = !in_string;
+        else if (!in_string && (c == '{' || c == '['))
+            deepest = ++depth > deepest ? depth : deepest;
+        else if (!in_string && (c == '}' || c == ']') && depth)
+            depth--;
+    }
+    return deepest;
+}
+
 kf_status kf_wire_json_parse(const char *text, size_t n_bytes, kf_arena *arena, json_t **out) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, set_alloc_funcs);
     json_error_t e;
+    size_t depth = nesting(text, n_bytes);
+    if (depth > MAX_NESTING)
+        return KF_FAIL(KF_ERR_INVALID, "JSON: nested %zu deep, at most %d is taken", depth, MAX_NESTING);
     parsing.arena = arena;
     if (setjmp(parsing.full)) {
         parsing.arena = NULL;
-        return KF_FAIL(KF_ERR_TOO_LARGE, "JSON: needs more than the %zu bytes that a message may take: send less",
-                       arena->bytes_cap);
+        return KF_FAIL(KF_ERR_TOO_LARGE,
+                       "JSON: its %zu bytes do not fit into the %zu bytes that a job has: shorten text or history",
+                       n_bytes, arena->bytes_cap);
     }
     json_t *root = json_loadb(text, n_bytes, JSON_REJECT_DUPLICATES, &e);
     parsing.arena = NULL;

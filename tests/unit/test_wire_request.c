@@ -262,7 +262,13 @@ static void what_is_no_message_is_refused(void **state) {
     refused(decode(nested, sizeof nested, &r), KF_ERR_INVALID, "byte 0", &r);
     memset(nested, '[', sizeof nested);
     memcpy(nested, "{\"text\":", 8);
-    refused(decode(nested, sizeof nested, &r), KF_ERR_INVALID, "nested", &r);
+    refused(decode(nested, sizeof nested, &r), KF_ERR_INVALID, "nested 4089 deep, at most 64", &r);
+    refused(decode(nested, 8 + 64, &r), KF_ERR_INVALID, "nested 65 deep", &r);
+    refused(decode(nested, 8 + 63, &r), KF_ERR_INVALID, "ends too early", &r);
+    memset(nested + 9, '{', sizeof nested - 9);
+    nested[8] = '"'; /* in a string they nest nothing */
+    memcpy(nested + 198, "\"}", 2);
+    assert_int_equal(decode(nested, 200, &r), KF_OK);
 }
 
 static void bytes_that_are_no_text_are_refused(void **state) {
