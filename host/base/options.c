@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,7 +180,9 @@ static kf_status take_line(kf_options *o, char *line, const char *path, int line
     snprintf(where, sizeof where, " in configuration file %s, line %d", path, line_no);
     if (!opt) return unknown(o, "", name, strlen(name), where);
     if (opt->once) return KF_FAIL(KF_ERR_INVALID, "option %s%s: it is for the command line only", opt->name, where);
-    if (o->source[idx] <= KF_FROM_FILE) take(o, idx, trim(equals + 1), KF_FROM_FILE);
+    if (o->source[idx] > KF_FROM_FILE) return KF_OK;
+    take(o, idx, trim(equals + 1), KF_FROM_FILE);
+    o->line_no[idx] = line_no;
     return KF_OK;
 }
 
@@ -196,10 +199,26 @@ static kf_status take_file(kf_options *o) {
 
 /* ---- checking and converting ---- */
 
+/* "file k.conf, line 3", "environment KEFU_DTYPE", "command line" or "default". */
+static const char *source_of(const kf_options *o, size_t idx, char *out, size_t cap) {
+    char variable[VARIABLE_BYTES];
+    size_t config;
+    if (o->source[idx] == KF_FROM_FILE && find(o, "config", 6, &config)) {
+        snprintf(out, cap, "file %s, line %d", o->text[config], o->line_no[idx]);
+    } else if (o->source[idx] == KF_FROM_ENVIRONMENT) {
+        variable_name(o->table[idx].name, variable);
+        snprintf(out, cap, "environment %s", variable);
+    } else {
+        snprintf(out, cap, "%s", source_names[o->source[idx]]);
+    }
+    return out;
+}
+
 static kf_status wrong(const kf_options *o, size_t idx, const char *wanted) {
     const kf_option *opt = &o->table[idx];
-    return KF_FAIL(KF_ERR_INVALID, "--%s (%s): %s wanted, not \"%s\"", opt->name, source_names[o->source[idx]], wanted,
-                   opt->secret ? "…" : o->text[idx]);
+    char source[256];
+    return KF_FAIL(KF_ERR_INVALID, "--%s (%s): %s wanted, not \"%s\"", opt->name,
+                   source_of(o, idx, source, sizeof source), wanted, opt->secret ? "…" : o->text[idx]);
 }
 
 static kf_status check_range(const kf_options *o, size_t idx, double value) {
@@ -384,14 +403,11 @@ static void put_value(const kf_option *opt, const char *text, FILE *to) {
 }
 
 void kf_options_print(const kf_options *o, FILE *to) {
-    char variable[VARIABLE_BYTES];
+    char source[PATH_MAX];
     for (size_t i = 0; i < o->n_table; i++) {
         const kf_option *opt = &o->table[i];
         if (opt->once) continue;
-        variable_name(opt->name, variable);
-        bool from_environment = o->source[i] == KF_FROM_ENVIRONMENT;
-        fprintf(to, "# %s%s%s\n", source_names[o->source[i]], from_environment ? " " : "",
-                from_environment ? variable : "");
+        fprintf(to, "# %s\n", source_of(o, i, source, sizeof source));
         fprintf(to, "%s%s = ", o->text[i] && !opt->secret ? "" : "# ", opt->name);
         if (o->text[i]) put_value(opt, o->text[i], to);
         fputc('\n', to);

@@ -127,11 +127,13 @@ static void refusals_help(void **state) {
     }
     static const char *const files[][2] = {{"max-jobs 3\n", "line 1: \"name = value\" wanted"},
                                            {"\nmax-jbos = 3\n", "did you mean max-jobs?"},
-                                           {"help = on\n", "for the command line only"}};
+                                           {"help = on\n", "for the command line only"},
+                                           {"\nmax-jobs = 0\n", ", line 2): 1 to 1000 wanted"}};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         const char *path = write_file(files[i][0]);
         assert_int_equal(PARSE("--config", path), KF_ERR_INVALID);
         if (!strstr(kf_error_text(), files[i][1])) fail_msg("%s: \"%s\"", files[i][1], kf_error_text());
+        if (!strstr(kf_error_text(), path)) fail_msg("%s: \"%s\"", path, kf_error_text());
         unlink(path);
     }
 }
@@ -223,6 +225,24 @@ static void printed_configuration_can_be_read(void **state) {
     free(text);
 }
 
+/* Where a value came from is named so that it can be found and changed. */
+static void printed_configuration_names_sources(void **state) {
+    (void)state;
+    char *text = NULL, wanted[512];
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n);
+    assert_non_null(to);
+    const char *path = write_file("# a comment\nmax-jobs = 12\n");
+    assert_int_equal(PARSE("--config", path), KF_OK);
+    kf_options_print(&o, to);
+    fclose(to);
+    kf_options_free(&o);
+    snprintf(wanted, sizeof wanted, "# file %s, line 2\nmax-jobs = 12\n", path);
+    if (!strstr(text, wanted)) fail_msg("\"%s\" is not in: %s", wanted, text);
+    unlink(path);
+    free(text);
+}
+
 /* One file for kefud and kefu: each passes over what is the other's. */
 static void a_shared_file_may_hold_names_of_others(void **state) {
     (void)state;
@@ -246,6 +266,7 @@ int main(void) {
         cmocka_unit_test(passwords_in_urls_are_not_shown),
         cmocka_unit_test(a_list_is_given_piece_by_piece),
         cmocka_unit_test(printed_configuration_can_be_read),
+        cmocka_unit_test(printed_configuration_names_sources),
         cmocka_unit_test(a_shared_file_may_hold_names_of_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
