@@ -230,7 +230,8 @@ def read(a, run, prompt, surfaces, rng):
 
 
 def talk(a, run, prompt, surfaces, rng):
-    conv = D.conversations()
+    # who wants to buy is to be asked what is missing: replies that ask nothing teach the opposite
+    conv = [(w, turns) for w, turns in D.conversations() if turns[0].intent != "purchase" or (turns[0].reply and "？" in turns[0].reply.text)]
     val = [c for c in conv if D.held_back(c[0])]
     train = conv if a.all else [c for c in conv if not D.held_back(c[0])]
     print(len(train), "conversations to train on,", len(val), "to validate by", flush=True)
