@@ -1,6 +1,8 @@
 /* UTF-8 by the table of the Unicode standard, 3-7 (well-formed byte sequences). */
 #include "text/utf8.h"
 
+#include <utf8proc.h>
+
 /* Bytes of the well-formed character at p, at most n; 0 where there is none. */
 static size_t char_bytes(const unsigned char *p, size_t n) {
     if (p[0] < 0x80) return 1;
@@ -82,4 +84,14 @@ size_t kf_utf8_offset(const char *text, size_t n_bytes, size_t cp) {
     for (size_t i = 0; i < n_bytes; i++)
         if (((unsigned char)text[i] & 0xC0) != 0x80 && cp-- == 0) return i;
     return n_bytes;
+}
+
+bool kf_utf8_blank(const char *text) {
+    for (size_t at = 0; text[at];) {
+        utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)kf_utf8_next(text, &at));
+        if (c != UTF8PROC_CATEGORY_ZS && c != UTF8PROC_CATEGORY_ZL && c != UTF8PROC_CATEGORY_ZP &&
+            c != UTF8PROC_CATEGORY_CC && c != UTF8PROC_CATEGORY_CF)
+            return false;
+    }
+    return true;
 }

@@ -9,6 +9,10 @@
 /* True for well-formed UTF-8 (no surrogates, no overlong forms, up to U+10FFFF). *bad_at: the first bad byte. */
 bool kf_utf8_valid(const char *text, size_t n_bytes, size_t *bad_at);
 
+/* True where a well-formed text holds nothing to be read: spaces, controls and formats (U+200B) alone, or no character.
+ */
+bool kf_utf8_blank(const char *text);
+
 /* Decodes one code point of valid UTF-8 at text[*at], advances *at. */
 uint32_t kf_utf8_next(const char *text, size_t *at);
 

@@ -74,7 +74,7 @@ static kf_status take_input(const message *m, const kf_wire_limits *limits, kf_s
     case KEFU__V1__REQUEST__INPUT_IMAGE: return KF_FAIL(KF_ERR_UNSUPPORTED, "image: not understood yet: send text");
     default: return KF_FAIL(KF_ERR_INVALID, "text: not there: send what the customer said");
     }
-    if (!m->text[0]) return KF_FAIL(KF_ERR_INVALID, "text: empty: send what the customer said");
+    if (kf_utf8_blank(m->text)) return KF_FAIL(KF_ERR_INVALID, "text: empty or blank: send what the customer said");
     size_t n = strlen(m->text);
     if (n > limits->max_text_bytes)
         return KF_FAIL(KF_ERR_TOO_LARGE, "text: %zu bytes, this worker takes at most %zu: send a shorter text", n,

@@ -158,6 +158,8 @@ static void what_is_out_of_range_is_refused_by_name(void **state) {
         kf_status want;
     } cases[] = {
         {"text", "\"text\":\"\"", KF_ERR_INVALID},
+        {"text", "\"text\":\" \\t\\n\"", KF_ERR_INVALID},
+        {"text", "\"text\":\"\\u3000\\u200b\"", KF_ERR_INVALID},
         {"text", "\"stream\":true", KF_ERR_INVALID},
         {"text", "\"text\":null", KF_ERR_INVALID},
         {"audio", "\"audio\":\"UklGRg==\"", KF_ERR_UNSUPPORTED},
