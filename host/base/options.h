@@ -93,7 +93,7 @@ typedef struct kf_options {
     const char *text[KF_MAX_OPTIONS]; /* the value as it was given; NULL: unset */
     kf_option_source source[KF_MAX_OPTIONS];
     int line_no[KF_MAX_OPTIONS]; /* in the file, where the source is that */
-    struct kf_option_given { /* [n_given], on the command line, in order */
+    struct kf_option_given {     /* [n_given], on the command line, in order */
         size_t idx;
         const char *text;
     } * given;

@@ -50,7 +50,9 @@ static time_axis axis_of(const kf_load_result *r) {
 }
 
 static void draw_time_axis(kf_svg *s, const time_axis *a) {
-    for (double ms = a->lo; ms <= a->hi * 1.0001; ms *= 10) {
+    int n_decades = (int)floor(log10(a->hi / a->lo) + 1e-4);
+    for (int i = 0; i <= n_decades; i++) {
+        double ms = a->lo * pow(10, i);
         char text[32];
         snprintf(text, sizeof text, "%g ms", ms);
         kf_svg_line(s, x_of(a, ms), TOP, x_of(a, ms), TOP + PANEL_HEIGHT, "grid");

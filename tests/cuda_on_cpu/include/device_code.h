@@ -245,14 +245,19 @@ template <class T> inline T __shfl_up_sync(unsigned mask, T v, unsigned d, int w
 #define KF_ONCPU_REDUCE(name, F, T)                                                                                    \
     inline T name(unsigned mask, T v, KF_ONCPU_LOC) {                                                                  \
         return oncpu::reduce<oncpu::F>(mask, v, KF_ONCPU_HERE(#name));                                                 \
-    }
-KF_ONCPU_REDUCE(__reduce_add_sync, Add, unsigned)
-KF_ONCPU_REDUCE(__reduce_add_sync, Add, int) KF_ONCPU_REDUCE(__reduce_min_sync, Min, unsigned)
-    KF_ONCPU_REDUCE(__reduce_min_sync, Min, int) KF_ONCPU_REDUCE(__reduce_max_sync, Max, unsigned)
-        KF_ONCPU_REDUCE(__reduce_max_sync, Max, int) KF_ONCPU_REDUCE(__reduce_and_sync, And, unsigned)
-            KF_ONCPU_REDUCE(__reduce_or_sync, Or, unsigned) KF_ONCPU_REDUCE(__reduce_xor_sync, Xor, unsigned)
+    }                                                                                                                  \
+    static_assert(true, "a call ends with a semicolon")
+KF_ONCPU_REDUCE(__reduce_add_sync, Add, unsigned);
+KF_ONCPU_REDUCE(__reduce_add_sync, Add, int);
+KF_ONCPU_REDUCE(__reduce_min_sync, Min, unsigned);
+KF_ONCPU_REDUCE(__reduce_min_sync, Min, int);
+KF_ONCPU_REDUCE(__reduce_max_sync, Max, unsigned);
+KF_ONCPU_REDUCE(__reduce_max_sync, Max, int);
+KF_ONCPU_REDUCE(__reduce_and_sync, And, unsigned);
+KF_ONCPU_REDUCE(__reduce_or_sync, Or, unsigned);
+KF_ONCPU_REDUCE(__reduce_xor_sync, Xor, unsigned);
 #undef KF_ONCPU_REDUCE
-                inline void __threadfence() {
+inline void __threadfence() {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 inline void __threadfence_block() {
@@ -290,11 +295,13 @@ template <class T, class F> inline T oncpu_rmw(T *p, F f) {
     }                                                                                                                  \
     inline T atomicCAS(T *p, T c, T v) {                                                                               \
         return oncpu_rmw(p, [c, v](T o) { return o == c ? v : o; });                                                   \
-    }
-KF_ONCPU_ATOMICS(int)
-KF_ONCPU_ATOMICS(unsigned) KF_ONCPU_ATOMICS(unsigned long long)
+    }                                                                                                                  \
+    static_assert(true, "a call ends with a semicolon")
+KF_ONCPU_ATOMICS(int);
+KF_ONCPU_ATOMICS(unsigned);
+KF_ONCPU_ATOMICS(unsigned long long);
 #undef KF_ONCPU_ATOMICS
-    inline float atomicAdd(float *p, float v) {
+inline float atomicAdd(float *p, float v) {
     return oncpu_rmw(p, [v](float o) { return o + v; });
 }
 inline double atomicAdd(double *p, double v) {
@@ -388,13 +395,19 @@ inline float __saturatef(float x) {
     }                                                                                                                  \
     inline T max(T a, T b) {                                                                                           \
         return a < b ? b : a;                                                                                          \
-    }
-KF_ONCPU_MINMAX(int)
-KF_ONCPU_MINMAX(unsigned) KF_ONCPU_MINMAX(long) KF_ONCPU_MINMAX(unsigned long) KF_ONCPU_MINMAX(long long)
-    KF_ONCPU_MINMAX(unsigned long long) KF_ONCPU_MINMAX(float) KF_ONCPU_MINMAX(double)
+    }                                                                                                                  \
+    static_assert(true, "a call ends with a semicolon")
+KF_ONCPU_MINMAX(int);
+KF_ONCPU_MINMAX(unsigned);
+KF_ONCPU_MINMAX(long);
+KF_ONCPU_MINMAX(unsigned long);
+KF_ONCPU_MINMAX(long long);
+KF_ONCPU_MINMAX(unsigned long long);
+KF_ONCPU_MINMAX(float);
+KF_ONCPU_MINMAX(double);
 #undef KF_ONCPU_MINMAX
-    // device-only parts of cuda_bf16.h / cuda_fp16.h that kernels commonly want
-    inline __nv_bfloat16 __hfma(__nv_bfloat16 a, __nv_bfloat16 b, __nv_bfloat16 c) {
+// device-only parts of cuda_bf16.h / cuda_fp16.h that kernels commonly want
+inline __nv_bfloat16 __hfma(__nv_bfloat16 a, __nv_bfloat16 b, __nv_bfloat16 c) {
     return __float2bfloat16_rn(fmaf(__bfloat162float(a), __bfloat162float(b), __bfloat162float(c)));
 }
 inline __nv_bfloat162 __hfma2(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162 c) {
