@@ -15,12 +15,13 @@ if(NOT KF_CUBLASLT)
     message(STATUS "CUDA device: not built, no libcublasLt beside ${KF_NVCC} (the CPU and null devices are)")
     return()
 endif()
-# One architecture in everyday builds: sm_80's code, and PTX that every newer card compiles for itself.
+# One architecture in everyday builds: sm_80's code, and PTX that every newer card compiles for itself; or what
+# -DCMAKE_CUDA_ARCHITECTURES says (native: this machine's card).
 option(KF_CUDA_ALL "build the CUDA device's kernels for every architecture, as releases are" OFF)
 set(CMAKE_CUDA_COMPILER ${KF_NVCC})
 if(KF_CUDA_ALL)
     set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90)
-else()
+elseif(NOT CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 80)
 endif()
 enable_language(CUDA)
