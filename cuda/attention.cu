@@ -1,8 +1,10 @@
-/* Ragged attention, plain: out = softmax(q Kᵀ scale) V over the token's own sequence (arXiv 1706.03762), bidirectional.
+/* Ragged attention: out = softmax(q Kᵀ scale) V over the token's own sequence (arXiv 1706.03762), bidirectional. Here
+ * are the plain kernel, and the choice between it and the fast ones (attention_short.cu, attention_long.cu).
  * Layout: qkv [n_tokens, 3, n_heads, head_dim], out [n_tokens, n_heads, head_dim], cu_seqlens [n_seqs + 1]. Grid: a
  * warp a token and head, 4 a block; attention.cuh has the order of the sums. Bytes: K and V once a query, from L2;
  * flops: 4 head_dim a query and key. */
 #include "attention.cuh"
+#include "attention_mma.cuh"
 
 template <class T> struct sequence_rows {
     const T *first; /* K of the head, in the sequence's first row */
@@ -35,6 +37,11 @@ static void run(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_
 
 void kf_cuda_attention(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_heads h) {
     h.n_kv_heads = h.n_heads;
-    if (!kf_cuda_runs(s) || b->n_tokens == 0 || !attention_possible(s, &h)) return;
-    ATTENTION_BY_FORMAT(s, h.head_dim, run, s, out, qkv, b, h);
+    if (!kf_cuda_runs(s) || b->n_tokens == 0 || b->n_seqs == 0 || !attention_possible(s, &h)) return;
+    if (!mma_possible(s, &h, qkv, 3 * h.n_heads * h.head_dim)) {
+        ATTENTION_BY_FORMAT(s, h.head_dim, run, s, out, qkv, b, h);
+        return;
+    }
+    kf_cuda_attention_short(s, out, qkv, b, h);
+    if (b->max_seqlen > ATTENTION_SHORT) kf_cuda_attention_long(s, out, qkv, b, h);
 }

@@ -55,6 +55,6 @@ static void run(kf_stream *s, void *out, const void *q, size_t q_stride, kf_kv_l
 
 void kf_cuda_attention_paged(kf_stream *s, void *out, const void *q, size_t q_stride, kf_kv_layer cache,
                              const kf_batch *b, const kf_paged *p, kf_heads h) {
-    if (!kf_cuda_runs(s) || b->n_tokens == 0 || !attention_possible(s, &h)) return;
+    if (!kf_cuda_runs(s) || b->n_tokens == 0 || b->n_seqs == 0 || !attention_possible(s, &h)) return;
     ATTENTION_BY_FORMAT(s, h.head_dim, run, s, out, q, q_stride, cache, b, p, h);
 }

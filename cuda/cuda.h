@@ -126,6 +126,9 @@ void kf_cuda_rope(kf_stream *s, void *x, size_t x_stride, const kf_rope_table *t
 void kf_cuda_kv_write(kf_stream *s, kf_kv_layer cache, const void *k, const void *v, size_t stride,
                       const int32_t *slot_mapping, size_t n_tokens, size_t n_kv_heads, size_t head_dim);
 void kf_cuda_attention(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_heads h);
+/* The fast ones of bf16 and head_dim 32, 64, 128: sequences of up to 64 tokens, and longer ones. */
+void kf_cuda_attention_short(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_heads h);
+void kf_cuda_attention_long(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_heads h);
 void kf_cuda_attention_paged(kf_stream *s, void *out, const void *q, size_t q_stride, kf_kv_layer cache,
                              const kf_batch *b, const kf_paged *p, kf_heads h);
 void kf_cuda_gated(kf_stream *s, void *out, const void *gate_up, kf_activation act, size_t n_rows, size_t width);
