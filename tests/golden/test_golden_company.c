@@ -1,9 +1,10 @@
 /* Aim: an answer never depends on its company (promise 3 of DESIGN.md). Method: every sequence of a golden checkpoint
  * alone, twice in a batch, in the whole batch and in the batch turned round must give the same bits; a decoder's prompt
  * whole, cut into chunks of every kind, preempted, and beside others must give the same bits, and so must the tokens
- * after it. All of it on both kinds of products, in f32 and bf16. And a device whose products depend on the number of
- * rows, by one part in ten million, must be found out. */
+ * after it. All of it on every device that promises it, in f32 and bf16. And a device whose products depend on the
+ * number of rows, by one part in ten million, must be found out. */
 #include "golden_run.h"
+#include "spoil.h"
 
 enum { REPLY = 6 };
 
@@ -17,18 +18,20 @@ typedef struct bed {
 
 /* Set: a linear layer's first result is larger by 1e-7 of itself for every row beyond the first. */
 static bool rows_matter;
-static struct kf_device_ops right, spoilt;
 
 static void linear_by_rows(kf_stream *s, void *out, const void *x, const kf_weight *w, size_t n, kf_linear_opts o) {
     right.linear(s, out, x, w, n, o);
-    *(float *)out *= 1 + 1e-7f * (float)(n - 1);
+    float *first = fetch(s, out, sizeof *first);
+    *first *= 1 + 1e-7f * (float)(n - 1);
+    store(s, out, first, sizeof *first);
+    free(first);
 }
 
-static bed bed_open(const char *model, const kf_device_opts *o) {
+static bed bed_open(const char *model, const golden_device *on) {
     bed b = {.in = golden_input_open(model)};
     snprintf(b.dir, sizeof b.dir, GOLDEN_DIR "/%s", model);
-    assert_ok(kf_cpu_open(o, &b.d));
-    right = spoilt = *b.d->ops;
+    assert_ok(kf_device_open(on->device, &on->opts, &b.d));
+    spoil_open(b.d);
     spoilt.linear = linear_by_rows;
     if (rows_matter) b.d->ops = &spoilt;
     assert_ok(kf_stream_open(b.d, &b.s));
@@ -37,7 +40,7 @@ static bed bed_open(const char *model, const kf_device_opts *o) {
 
 static size_t bed_close(bed *b) {
     kf_stream_close(b->s);
-    b->d->ops = &right;
+    if (rows_matter) b->d->ops = &right;
     kf_device_close(b->d);
     golden_input_close(&b->in);
     return b->n_differ;
@@ -46,12 +49,6 @@ static size_t bed_close(bed *b) {
 static size_t length_of(const bed *b, size_t seq) {
     return (size_t)(b->in.cu[seq + 1] - b->in.cu[seq]);
 }
-
-static const kf_device_opts devices[] = {
-    {.dtype = KF_F32, .n_threads = 2, .plain_products = true},
-    {.dtype = KF_F32, .n_threads = 2},
-    {.dtype = KF_BF16, .n_threads = 2},
-};
 
 /* ---- BERT ---- */
 
@@ -97,8 +94,8 @@ static void same_as_alone(bed *b, encoder *e, const size_t *seqs, size_t n_seqs,
     }
 }
 
-static size_t bert_case(const char *model, const kf_device_opts *o) {
-    bed b = bed_open(model, o);
+static size_t bert_case(const char *model, const golden_device *on) {
+    bed b = bed_open(model, on);
     encoder e = {0};
     const kf_bert_opts opts = {.max_tokens = 2 * GOLDEN_TOKENS, .max_seqs = 2 * GOLDEN_SEQS};
     assert_ok(kf_bert_open(b.d, b.dir, &opts, &e.m));
@@ -125,13 +122,15 @@ static size_t bert_case(const char *model, const kf_device_opts *o) {
     return bed_close(&b);
 }
 
+static void bert_models(const golden_device *on) {
+    assert_int_equal(bert_case("bert_trunk", on), 0);
+    assert_int_equal(bert_case("bert_sequence", on), 0);
+    assert_int_equal(bert_case("bert_token", on), 0);
+}
+
 static void test_bert(void **state) {
     (void)state;
-    for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
-        assert_int_equal(bert_case("bert_trunk", &devices[i]), 0);
-        assert_int_equal(bert_case("bert_sequence", &devices[i]), 0);
-        assert_int_equal(bert_case("bert_token", &devices[i]), 0);
-    }
+    for_golden_devices(golden_is_invariant, bert_models);
 }
 
 /* ---- decoders ---- */
@@ -218,10 +217,10 @@ static void tell(bed *b, writer *w, size_t seq, int32_t slot, cut how, story *ou
         kf_kv_cache_release(kv, i);
 }
 
-static size_t decoder_case(const char *model, const kf_device_opts *o) {
+static size_t decoder_case(const char *model, const golden_device *on) {
     static const cut cuts[] = {{{1, 1, 1, 1}, 0, 0},   {{3, 5, 2, 7}, 0, 3},   {{16, 16, 16, 16}, 0, 0},
                                {{15, 2, 1, 30}, 3, 1}, {{100, 1, 1, 1}, 4, 5}, {{2, 17, 1, 4}, 5, 0}};
-    bed b = bed_open(model, o);
+    bed b = bed_open(model, on);
     writer w = {0};
     const kf_decoder_opts opts = {.max_tokens = 2 * GOLDEN_TOKENS, .max_seqs = GOLDEN_SEQS, .keep_logits = true};
     assert_ok(kf_decoder_open(b.d, b.dir, &opts, &w.m));
@@ -246,23 +245,29 @@ static size_t decoder_case(const char *model, const kf_device_opts *o) {
     return bed_close(&b);
 }
 
+static void decoder_models(const golden_device *on) {
+    assert_int_equal(decoder_case("qwen3", on), 0);
+    assert_int_equal(decoder_case("qwen2", on), 0);
+    assert_int_equal(decoder_case("llama", on), 0);
+}
+
 static void test_decoders(void **state) {
     (void)state;
-    for (size_t i = 0; i < sizeof devices / sizeof *devices; i++) {
-        assert_int_equal(decoder_case("qwen3", &devices[i]), 0);
-        assert_int_equal(decoder_case("qwen2", &devices[i]), 0);
-        assert_int_equal(decoder_case("llama", &devices[i]), 0);
-    }
+    for_golden_devices(golden_is_invariant, decoder_models);
+}
+
+static void models_whose_rows_matter(const golden_device *on) {
+    rows_matter = true;
+    assert_true(bert_case("bert_trunk", on) > 0);
+    assert_true(bert_case("bert_token", on) > 0);
+    assert_true(decoder_case("qwen3", on) > 0);
+    assert_true(decoder_case("llama", on) > 0);
+    rows_matter = false;
 }
 
 static void test_finds_out_a_device_whose_rows_matter(void **state) {
     (void)state;
-    rows_matter = true;
-    assert_true(bert_case("bert_trunk", &devices[0]) > 0);
-    assert_true(bert_case("bert_token", &devices[0]) > 0);
-    assert_true(decoder_case("qwen3", &devices[0]) > 0);
-    assert_true(decoder_case("llama", &devices[0]) > 0);
-    rows_matter = false;
+    for_golden_devices(golden_is_f32_invariant, models_whose_rows_matter);
 }
 
 int main(void) {

@@ -15,6 +15,7 @@
 
 #include "device/bf16.h"
 #include "device/device.h"
+#include "devices.h"
 
 /* ---- configurations ---- */
 
@@ -75,16 +76,8 @@ typedef struct bench {
         if (ok_s_ != KF_OK) fail_msg("%s: %s: %s", #expr, kf_status_name(ok_s_), kf_error_text());                     \
     } while (0)
 
-/* Whether the device is there; says so where it is not. */
 static inline bool config_there(const config *c) {
-    kf_device *d;
-#ifdef KF_ONLY_DEVICE /* a build for one device: the others' tests are programs of their own */
-    if (strcmp(c->device, KF_ONLY_DEVICE) != 0) return false;
-#endif
-    kf_status s = kf_device_open(c->device, &c->opts, &d);
-    if (s == KF_OK) kf_device_close(d);
-    if (s != KF_OK) print_message("[ LEFT OUT ] %s: %s\n", c->name, kf_error_text());
-    return s == KF_OK;
+    return device_there(c->name, c->device, &c->opts);
 }
 
 static inline void bench_open(bench *t, const config *c) {
