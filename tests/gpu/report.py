@@ -73,8 +73,9 @@ def bench_lines(part):
         part["name"], part["dtype"], " (tiny)" if part["tiny"] else "", machine.get("card", part["device"]),
         machine.get("torch", "-"), part["date"], part["commit"])]
     if ceilings:
-        lines.append("measured: a copy %.0f GB/s, a product %.1f TFLOP/s"
-                     % (ceilings["bandwidth"] / 1e9, ceilings["peak"] / 1e12))
+        lines.append("measured: a copy %.0f GB/s, a product %.1f TFLOP/s%s"
+                     % (ceilings["bandwidth"] / 1e9, ceilings["peak"] / 1e12,
+                        ", a small kernel in a graph %.2f us" % ceilings["launch"] if "launch" in ceilings else ""))
     form = "%-13s %10s %10s %12s %8s %8s %10s %8s %6s  %s"
     lines.append(form % ("case", "off us", "on us", "tokens/s", "share", "share on", "torch us", "share", "ratio",
                          "of; PyTorch's fastest"))

@@ -4,6 +4,7 @@ A shape is its config.json. The counts are exact: parameters of the matrix produ
 step reads, flops of a forward pass (a multiplication and an addition are two).
 """
 
+import math
 import random
 
 BF16 = 2  # bytes
@@ -51,9 +52,9 @@ CONTEXT = 512  # tokens in the cache before a decoded one
 def ragged(n_tokens, median, p95, longest, seed):
     """Lengths of sequences, log-normal with this median and 95th percentile, n_tokens in all."""
     rng, lengths = random.Random(seed), []
-    sigma = __import__("math").log(p95 / median) / 1.645
+    sigma = math.log(p95 / median) / 1.645
     while sum(lengths) < n_tokens:
-        n = round(median * 2.718281828 ** (sigma * rng.gauss(0, 1)))
+        n = round(median * math.exp(sigma * rng.gauss(0, 1)))
         lengths.append(max(1, min(n, longest, n_tokens - sum(lengths))))
     return lengths
 

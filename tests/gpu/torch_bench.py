@@ -254,7 +254,7 @@ def bench_decoder(options, timer, c, dtype):
 
 
 def ceilings(options, timer, dtype):
-    """Bytes a second of a copy (read and written both counted), flops of one large product."""
+    """Bytes a second of a copy (read and written both counted), flops of one large product, us of a launch in a graph."""
     cuda = options.device == "cuda"
     n_bytes, n = ((1 << 30), 8192) if cuda else ((1 << 24), 256)
     x = torch.empty(n_bytes, dtype=torch.uint8, device=options.device).random_()
@@ -262,6 +262,14 @@ def ceilings(options, timer, dtype):
     copy = timer.measure(lambda: y.copy_(x))
     a, b = (torch.randn(n, n, device=options.device, dtype=dtype) for _ in range(2))
     product = timer.measure(lambda: torch.mm(a, b))
+    if cuda:
+        small = torch.zeros(32, device="cuda")
+
+        def chain():  # kernels that wait for each other and do next to nothing
+            for _ in range(1000):
+                small.add_(1)
+
+        say(ceiling="launch", value=timer.measure(captured(chain))["us"] / 1000)
     say(ceiling="bandwidth", value=2 * n_bytes / copy["us"] * 1e6)
     say(ceiling="peak", value=2 * math.pow(n, 3) / product["us"] * 1e6)
     card = torch.cuda.get_device_name() if cuda else "cpu (%d threads)" % torch.get_num_threads()
