@@ -25,7 +25,7 @@ enum { ROUNDS = 7, WARM_UP = 3, CASES_MAX = 32 };
 typedef struct settings {
     int device, dtype;
     const char *model;
-    bool not_invariant;
+    bool not_invariant, once;
     int64_t threads;
     double seconds;
     bool help;
@@ -39,6 +39,7 @@ static const kf_option table[] = {
     KF_OPTION("model", KF_OPTION_TEXT, offsetof(settings, model), "DIR", NULL, "the checkpoint"),
     KF_OPTION("not-invariant", KF_OPTION_FLAG, offsetof(settings, not_invariant), NULL, NULL,
               "--batch-invariant=off: bits may depend on the batch"),
+    KF_OPTION("once", KF_OPTION_FLAG, offsetof(settings, once), NULL, NULL, "the first run alone, for a profiler"),
     KF_OPTION("threads", KF_OPTION_INT, offsetof(settings, threads), "N", "0", "cpu: 0 takes all", .max = 1024),
     KF_OPTION("seconds", KF_OPTION_REAL, offsetof(settings, seconds), "S", "1", "of measuring, a case", .max = 600),
     KF_OPTION("help", KF_OPTION_FLAG, offsetof(settings, help), NULL, NULL, "this text", .once = true),
@@ -65,6 +66,7 @@ typedef struct runs {
     kf_decoder_seq *seqs; /* [n_seqs] of a step */
     int32_t *ids;         /* [largest case's tokens] */
     int64_t min_ns;       /* of measuring */
+    bool once;            /* nothing is measured */
 } runs;
 
 /* ---- cases ---- */
@@ -171,6 +173,10 @@ static kf_status run_case(runs *r) {
     for (size_t i = 0; r->c->kind != CASE_BERT && i < r->c->n_seqs; i++)
         if (!kf_decoder_results(r->step[0])[i].finite)
             return KF_FAIL(KF_ERR_CORRUPT, "%s: the logits of sequence %zu hold NaN or infinity", r->c->name, i);
+    if (r->once) {
+        printf("{\"case\": \"%s\", \"hash\": \"%016" PRIx64 "\"}\n", r->c->name, hash);
+        return KF_OK;
+    }
     KF_TRY(measure(r, false, &t));
     KF_TRY(measure(r, true, &alone));
     printf("{\"case\": \"%s\", \"us\": %.3f, \"us_min\": %.3f, \"us_max\": %.3f, \"us_alone\": %.3f, \"runs\": %zu, "
@@ -310,7 +316,7 @@ static kf_status bench(const settings *o, char **texts, size_t n) {
         KF_STEP(s, case_parse(texts[i], &cases[i]));
     const kf_device_opts opts = {
         .dtype = o->dtype ? KF_F32 : KF_BF16, .n_threads = (int)o->threads, .batch_invariant_off = o->not_invariant};
-    runs r = {.min_ns = (int64_t)(o->seconds * 1e9)};
+    runs r = {.min_ns = (int64_t)(o->seconds * 1e9), .once = o->once};
     KF_STEP(s, kf_device_open(kf_device_names[o->device], &opts, &r.d));
     KF_STEP(s, run_cases(&r, o->model, cases, n));
     runs_close(&r);

@@ -19,6 +19,8 @@ import shlex
 import subprocess
 import sys
 
+from names import short
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TABLE = os.path.join(ROOT, "tests/nvcc/table.tsv")
 BUILD = os.path.join(ROOT, "build/nvcc")
@@ -78,20 +80,8 @@ def count_instructions(cubin, kernels):
 
 
 def short_names(mangled):
-    """'linear_rows<bf16, bf16, 8>' for each: without the namespace, the return type and the arguments."""
     out = subprocess.run(["c++filt"], input="\n".join(mangled), capture_output=True, text=True, check=True).stdout
-    short = {}
-    for name, plain in zip(mangled, out.split("\n")):
-        plain = plain.replace("(anonymous namespace)::", "").replace("__nv_bfloat16", "bf16")
-        plain = re.sub(r"\((?:int|unsigned int|bool)\)", "", plain)
-        depth, end = 0, len(plain)
-        for i, c in enumerate(plain):  # up to the arguments: the first ( outside of <>
-            depth += (c == "<") - (c == ">")
-            if c == "(" and depth == 0:
-                end = i
-                break
-        short[name] = re.sub(r"^(?:static )?void ", "", plain[:end])
-    return short
+    return {name: short(plain) for name, plain in zip(mangled, out.split("\n"))}
 
 
 def compile_all(targets):
