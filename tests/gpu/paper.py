@@ -101,6 +101,15 @@ def decoder(c, n_new, n_seqs, kv_len, fused=0):
     return out
 
 
+def case_us(name, case):
+    """A case of the benchmark as host/model enqueues it today."""
+    c = shapes.SHAPES[name]
+    if name == "bert":
+        return total_us(bert(c, dict(shapes.bert_cases())[case], True), GAP)
+    kind, n = {title: (kind, n) for title, kind, n in shapes.decoder_cases()}[case]
+    return total_us(decoder(c, n, n, shapes.CONTEXT + 1) if kind == "decode" else decoder(c, n, 1, n), GAP)
+
+
 # ---- tables ----
 
 
@@ -154,9 +163,9 @@ def decode_targets():
 
 def decode_text():
     out, n_keys = [], shapes.CONTEXT + 1
-    c = shapes.SHAPES["llama-3.2-1b"]
-    out.append("### Llama-3.2-1B, one sequence decoding with %d keys, kernel by kernel\n" % n_keys)
-    out.append(kernel_table(decoder(c, 1, 1, n_keys)))
+    for name in shapes.DECODERS:
+        out.append("### %s, one sequence decoding with %d keys, kernel by kernel\n" % (name, n_keys))
+        out.append(kernel_table(decoder(shapes.SHAPES[name], 1, 1, n_keys)))
     out.append("### Decoding one sequence: gaps against bytes\n")
     lines = []
     for name in shapes.DECODERS:
@@ -187,7 +196,9 @@ def decode_text():
 
 
 def prefill_text():
-    out, lines = ["### Prefill of one prompt, as host/model enqueues it, gap %.1f us\n" % GAP], []
+    out, lines = ["### llama-3.2-1b, a prompt of 1,024 tokens, kernel by kernel\n",
+                  kernel_table(decoder(shapes.SHAPES["llama-3.2-1b"], 1024, 1, 1024)),
+                  "### Prefill of one prompt, as host/model enqueues it, gap %.1f us\n" % GAP], []
     for name in shapes.DECODERS:
         c = shapes.SHAPES[name]
         for n in (128, 512, 1024, 2048, 4096):
@@ -224,4 +235,5 @@ def main():
         sys.exit("cuda/PAPER.md is not what tests/gpu/paper.py computes: run it with --write")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@
 
 A share is of what the same run measured: bandwidth of a copy for decoding (bytes: every weight once and the sequences'
 keys and values), a large product's rate for the rest (flops: products and attention). PyTorch's figure is its fastest
-variant's. `ratio` is PyTorch's time over ours with --batch-invariant=off.
+variant's. `ratio` is PyTorch's time over ours with --batch-invariant=off, `paper` the time that paper.py computes.
 """
 
 import glob
@@ -10,7 +10,16 @@ import json
 import os
 from xml.sax.saxutils import escape
 
+import paper
 import shapes
+
+# What is wanted of a case with --batch-invariant=off: (part, case, the row's key, at least), and of every case a ratio.
+TARGETS = [
+    ("bert", "jddc 8192", "rate", 2e6), ("bert", "mixed 8192", "rate", 2e6), ("bert", "length 128", "share_off", 0.5),
+    ("bert", "length 512", "share_off", 0.5), ("llama-3.2-1b", "decode 1", "share_off", 0.7),
+    ("qwen2.5-0.5b", "decode 1", "share_off", 0.55),
+]
+RATIO = 1.15
 
 FILES = ("results.json", "table.txt", "plot.svg")
 
@@ -58,6 +67,8 @@ def rows(part):
             us = row["us_" + key]
             row["share_" + key] = work / us * 1e6 / ceilings[ceiling] if us and ceiling in ceilings else None
         row["ratio"] = row["us_torch"] / row["us_off"] if row["us_torch"] and row["us_off"] else None
+        row["rate"] = n_tokens / row["us_off"] * 1e6 if row["us_off"] else None
+        row["us_paper"] = None if part["tiny"] else paper.case_us(part["name"], case)
         out.append(row)
     return out
 
@@ -76,14 +87,13 @@ def bench_lines(part):
         lines.append("measured: a copy %.0f GB/s, a product %.1f TFLOP/s%s"
                      % (ceilings["bandwidth"] / 1e9, ceilings["peak"] / 1e12,
                         ", a small kernel in a graph %.2f us" % ceilings["launch"] if "launch" in ceilings else ""))
-    form = "%-13s %10s %10s %12s %8s %8s %10s %8s %6s  %s"
-    lines.append(form % ("case", "off us", "on us", "tokens/s", "share", "share on", "torch us", "share", "ratio",
-                         "of; PyTorch's fastest"))
+    form = "%-13s %10s %10s %9s %12s %8s %8s %10s %8s %6s  %s"
+    lines.append(form % ("case", "off us", "on us", "paper us", "tokens/s", "share", "share on", "torch us", "share",
+                         "ratio", "of; PyTorch's fastest"))
     for r in rows(part):
-        rate = r["tokens"] / r["us_off"] * 1e6 if r["us_off"] else None
         shares = [cell(None if r[k] is None else 100 * r[k], "%.1f %%") for k in ("share_off", "share_on", "share_torch")]
-        lines.append(form % (r["case"], cell(r["us_off"], "%.1f"), cell(r["us_on"], "%.1f"), cell(rate, "%.0f"),
-                             shares[0], shares[1], cell(r["us_torch"], "%.1f"), shares[2], cell(r["ratio"], "%.2f"),
+        lines.append(form % (r["case"], cell(r["us_off"], "%.1f"), cell(r["us_on"], "%.1f"),
+                             cell(r["us_paper"], "%.0f"), cell(r["rate"], "%.0f"), shares[0], shares[1], cell(r["us_torch"], "%.1f"), shares[2], cell(r["ratio"], "%.2f"),
                              "%s; %s" % (r["ceiling"], r["variant"])))
     lines += ["failed: " + f for f in part["failures"]]
     lines += ["failed: PyTorch, %s, %s: %s" % (t["case"], t["variant"], t["failed"])
@@ -98,8 +108,26 @@ def test_lines(part):
     return lines
 
 
+def target_lines(parts):
+    """The targets on a GPU, met or missed, of the parts that are there."""
+    lines = []
+    for part in (p for p in parts if "name" in p and p["device"] == "cuda" and not p["tiny"]):
+        by_case = {r["case"]: r for r in rows(part)}
+        for name, case, key, least in TARGETS:
+            got = by_case[case][key] if name == part["name"] else None
+            if got is not None:
+                form = "%.2f M tokens/s" % (got / 1e6) if key == "rate" else "%.1f %% of %s" % (
+                    100 * got, by_case[case]["ceiling"])
+                lines.append("  %-7s %s, %s: %s" % ("met" if got >= least else "MISSED", name, case, form))
+        for case, r in by_case.items():
+            if r["ratio"] is not None and r["ratio"] < RATIO:
+                lines.append("  MISSED  %s, %s: %.2f times PyTorch" % (part["name"], case, r["ratio"]))
+    return ["", "targets, --batch-invariant=off, and %.2f times PyTorch for every case" % RATIO] + lines if lines else []
+
+
 def table(parts):
-    return "\n".join(line for p in parts for line in (bench_lines if "name" in p else test_lines)(p))
+    lines = [line for p in parts for line in (bench_lines if "name" in p else test_lines)(p)]
+    return "\n".join(lines + target_lines(parts))
 
 
 STYLE = """<style>
@@ -112,7 +140,7 @@ text{fill:var(--dim)}.title{fill:var(--ink);font-weight:600;font-size:14px}.labe
 .c0{fill:var(--c0)}.c1{fill:var(--c1)}.c2{fill:var(--c2)}
 </style>"""
 
-BARS = (("share_off", "c0", "kefu, --batch-invariant=off"), ("share_on", "c1", "kefu, on"),
+BARS = (("share_off", "c0", "kefu, --batch-invariant=off"), ("share_on", "c1", "kefu, --batch-invariant=on"),
         ("share_torch", "c2", "PyTorch's fastest"))
 
 
@@ -121,7 +149,9 @@ def plot(parts):
     left, width, bar, gap, y = 190, 560, 9, 12, 64
     body = []
     for part in (p for p in parts if "name" in p):
-        body.append('<text class="title" x="%d" y="%d">%s</text>' % (20, y + 14, escape(part["name"])))
+        card = next((t["machine"]["card"] for t in part["torch"] if "machine" in t), part["device"])
+        title = "%s, %s: %s, %s" % (part["name"], part["dtype"], card, part["date"])
+        body.append('<text class="title" x="%d" y="%d">%s</text>' % (20, y + 14, escape(title)))
         y += 26
         for r in rows(part):
             label = "%s, of %s" % (r["case"], r["ceiling"])
@@ -137,7 +167,7 @@ def plot(parts):
         grid.append('<line x1="%.1f" y1="56" x2="%.1f" y2="%d"/>' % (x, x, y))
         grid.append('<text class="axis" x="%.1f" y="50">%d %%</text>' % (x, percent))
     keys = ['<rect class="%s" x="%d" y="14" width="10" height="10"/><text class="key" x="%d" y="23">%s</text>'
-            % (cls, left + 190 * i, left + 190 * i + 15, escape(text)) for i, (_, cls, text) in enumerate(BARS)]
+            % (cls, 100 + 220 * i, 100 + 220 * i + 15, escape(text)) for i, (_, cls, text) in enumerate(BARS)]
     return ('<svg xmlns="http://www.w3.org/2000/svg" width="900" height="%d" viewBox="0 0 900 %d" role="img">\n'
             "<title>Share of the measured bandwidth or bf16 peak</title>\n%s\n%s\n</svg>\n"
             % (y + 20, y + 20, STYLE, "\n".join(keys + grid + body)))
