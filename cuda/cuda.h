@@ -100,6 +100,12 @@ void kf_cuda_fail(kf_stream *s, kf_status status, const char *fmt, ...) __attrib
 /* The same with KF_ERR_DEVICE where e is a failure; `what` was being done. */
 void kf_cuda_check(kf_stream *s, const char *what, cudaError_t e);
 
+/* ---- graph.cu ---- */
+kf_status kf_cuda_capture_begin(kf_stream *s);
+kf_status kf_cuda_capture_end(kf_stream *s, kf_graph **out);
+void kf_cuda_graph_launch(kf_stream *s, kf_graph *g);
+void kf_cuda_graph_free(kf_device *d, kf_graph *g);
+
 /* ---- weight.cu, linear.cu ---- */
 kf_status kf_cuda_weight_pack(kf_device *d, const kf_weight_desc *desc, kf_weight **out);
 void kf_cuda_weight_free(kf_device *d, kf_weight *w);

@@ -58,6 +58,7 @@ typedef struct kf_device kf_device;
 typedef struct kf_stream kf_stream;
 typedef struct kf_event kf_event;
 typedef struct kf_weight kf_weight; /* packed as its device likes it; opaque */
+typedef struct kf_graph kf_graph;   /* operations that were captured, to be launched as one */
 
 /* ---- weights ---- */
 
@@ -169,11 +170,11 @@ struct kf_device_ops {
     kf_status (*event_wait)(kf_event *e); /* blocks; the status of all enqueued before the record */
     bool (*event_done)(kf_event *e);      /* does not block */
 
-    /* optional: NULL where the device has no graphs (ask before, do not discover after) */
+    /* optional: NULL where the device has no graphs (kf_device_has_graphs) */
     kf_status (*capture_begin)(kf_stream *s);
-    kf_status (*capture_end)(kf_stream *s, void **graph);
-    void (*graph_launch)(kf_stream *s, void *graph);
-    void (*graph_free)(kf_device *d, void *graph);
+    kf_status (*capture_end)(kf_stream *s, kf_graph **out);
+    void (*graph_launch)(kf_stream *s, kf_graph *g);
+    void (*graph_free)(kf_device *d, kf_graph *g);
 
     /* operations: see the wrappers below for what each computes */
     void (*embed)(kf_stream *s, void *out, const void *table, size_t hidden, const int32_t *ids,
@@ -405,6 +406,33 @@ static inline kf_status kf_event_wait(kf_device *d, kf_event *e) {
 }
 static inline bool kf_event_done(kf_device *d, kf_event *e) {
     return d->ops->event_done(e);
+}
+
+/* Graphs: what is enqueued between begin and end is not run but kept, with its pointers, sizes and parameters, and runs
+ * again at every launch; what is read from device memory (lengths, tables, ids) is read anew. Operations only: no
+ * copies to or from the host, no events. Each operation must have run once before, outside a capture.
+ * At start: begin and end allocate, on the device too (counted in memory_bytes_used); launch does not. */
+static inline bool kf_device_has_graphs(const kf_device *d) {
+    return d->ops->capture_begin != NULL;
+}
+
+/* KF_ERR_DEVICE: the stream has failed, or captures already. */
+static inline kf_status kf_capture_begin(kf_stream *s) {
+    return s->ops->capture_begin(s);
+}
+/* Ends the capture, on failure too. The graph is the caller's until kf_graph_free, and may be launched on s alone,
+ * whose fault it reports. KF_ERR_NO_MEMORY; KF_ERR_DEVICE: something in it cannot be captured; the statuses of the
+ * operations.
+ */
+static inline kf_status kf_capture_end(kf_stream *s, kf_graph **out) {
+    return s->ops->capture_end(s, out);
+}
+static inline void kf_graph_launch(kf_stream *s, kf_graph *g) {
+    s->ops->graph_launch(s, g);
+}
+/* Free what was launched only after an event behind it. NULL is fine. */
+static inline void kf_graph_free(kf_device *d, kf_graph *g) {
+    if (g) d->ops->graph_free(d, g);
 }
 
 #endif

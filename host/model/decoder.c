@@ -1,7 +1,7 @@
-/* The forward pass of a decoder of the Llama family, its steps and its weights. The forward pass comes first.
+/* The forward pass of a decoder of the Llama family, its steps and its memory. The forward pass comes first.
  * What sets Llama, Qwen2 and Qwen3 apart is data: which biases there are, the norm over each head, the tied head.
  * Run its tests: ctest -R test_golden_decoder. */
-#include "model/decoder.h"
+#include "model/decoder_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -9,78 +9,6 @@
 
 #include "base/trace.h"
 #include "model/carve.h"
-#include "model/loader.h"
-
-typedef struct decoder_layer {
-    float *norm_attention;  /* f32 [hidden] */
-    kf_weight *wqkv;        /* [(n_heads + 2 n_kv_heads) * head_dim, hidden] */
-    float *q_norm, *k_norm; /* f32 [head_dim], or NULL */
-    kf_weight *wo;          /* [hidden, n_heads * head_dim] */
-    float *norm_mlp;        /* f32 [hidden] */
-    kf_weight *w_gate_up;   /* [2 * intermediate, hidden] */
-    kf_weight *w_down;      /* [hidden, intermediate] */
-} decoder_layer;
-
-/* A step's input: once in pinned host memory for each step, once on the device; both are cut alike, so that what was
- * filled goes over in one copy. The block table is last, since only n_seqs rows of it are used. */
-typedef struct inputs {
-    void *base;
-    int32_t *input_ids, *position_ids, *slot_mapping; /* [max_tokens] */
-    int32_t *seen_slots, *seen_ids;                   /* [max_tokens] prompt tokens for the repetition penalty */
-    int32_t *cu_seqlens;                              /* [max_seqs + 1] */
-    int32_t *kv_len;                                  /* [max_seqs] */
-    int32_t *row_idx;                                 /* [max_seqs] rows that draw a token */
-    kf_sample_params *params;                         /* [max_seqs] theirs */
-    int32_t *block_table;                             /* [max_seqs, max_blocks] */
-} inputs;
-
-struct kf_decoder {
-    kf_device *d;
-    kf_config config;
-    kf_dump dump;
-    kf_kv_cache *cache;
-    size_t max_tokens, max_seqs, max_seqlen;
-    size_t weights_bytes, arena_bytes;
-    bool keep_logits;
-    char id[80];
-    bool *slot_used; /* host [max_seqs], scratch of run's checks */
-
-    /* weights */
-    void *embed; /* d->act [vocab_size, hidden] */
-    decoder_layer *layers;
-    float *norm;     /* f32 [hidden] */
-    kf_weight *head; /* [vocab_size, hidden] */
-    kf_rope_table rope;
-
-    /* activations, in one block; T = max_tokens, S = max_seqs */
-    void *arena;
-    inputs in;
-    void *x;            /* d->act [T, hidden], the residual stream */
-    void *normed;       /* d->act [T, hidden] */
-    void *qkv;          /* d->act [T, n_heads + 2 n_kv_heads, head_dim] */
-    void *context;      /* d->act [T, n_heads, head_dim] */
-    void *gate_up;      /* d->act [T, 2, intermediate] */
-    void *gated;        /* d->act [T, intermediate] */
-    void *rows;         /* d->act [S, hidden], those that draw a token */
-    float *logits;      /* f32 [S, vocab_size] */
-    kf_sample_out *out; /* [S] */
-    kf_sampler sampler;
-};
-
-struct kf_decoder_step {
-    kf_decoder *m;
-    kf_event *done;
-    void *pinned; /* all that follows */
-    inputs in;
-    kf_sample_out *out; /* host [max_seqs] */
-    float *logits;      /* host [max_seqs, vocab_size], or NULL */
-
-    /* of the step under way */
-    kf_batch batch;
-    kf_paged paged;
-    size_t n_rows; /* that draw a token */
-    size_t n_seen;
-};
 
 /* ---- the forward pass ---- */
 
@@ -97,7 +25,7 @@ static void rmsnorm(const kf_decoder *m, kf_stream *s, void *out, const void *x,
  */
 static void forward_attention(const kf_decoder *m, kf_stream *s, const kf_decoder_step *step, size_t layer_idx) {
     const kf_config *c = &m->config;
-    const decoder_layer *l = &m->layers[layer_idx];
+    const kf_decoder_layer *l = &m->layers[layer_idx];
     const kf_batch *b = &step->batch;
     const kf_kv_layer cache = kf_kv_cache_layer(m->cache, layer_idx);
     const kf_heads heads = {c->n_heads, c->n_kv_heads, c->head_dim, 1.0f / sqrtf((float)c->head_dim)};
@@ -122,7 +50,7 @@ static void forward_attention(const kf_decoder *m, kf_stream *s, const kf_decode
 /* One pre-norm layer: x [n, hidden] in and out. */
 static void forward_layer(const kf_decoder *m, kf_stream *s, const kf_decoder_step *step, size_t layer_idx) {
     const kf_config *c = &m->config;
-    const decoder_layer *l = &m->layers[layer_idx];
+    const kf_decoder_layer *l = &m->layers[layer_idx];
     const size_t n = step->batch.n_tokens;
 
     /* x = x + context Woᵀ */
@@ -149,7 +77,7 @@ static void forward_head(const kf_decoder *m, kf_stream *s, const kf_decoder_ste
     kf_sample(s, m->out, m->logits, m->in.params, &m->sampler, n);
 }
 
-static void forward(const kf_decoder *m, kf_stream *s, const kf_decoder_step *step) {
+void kf_decoder_forward(const kf_decoder *m, kf_stream *s, const kf_decoder_step *step) {
     const kf_config *c = &m->config;
     const kf_batch *b = &step->batch;
     kf_embed(s, m->x, m->embed, c->hidden, b->input_ids, m->sampler.last_token, b->n_tokens);
@@ -200,7 +128,7 @@ static kf_status check_seqs(const kf_decoder *m, const kf_decoder_seq *seqs, siz
 /* One sequence's rows of the step's input. */
 static void fill_seq(kf_decoder_step *step, const kf_decoder_seq *q, size_t seq_idx) {
     const kf_decoder *m = step->m;
-    const inputs *in = &step->in;
+    const kf_decoder_inputs *in = &step->in;
     const int32_t *table = kf_kv_cache_table(m->cache, (size_t)q->slot);
     const size_t max_blocks = kf_kv_cache_max_blocks(m->cache), first = step->batch.n_tokens;
     for (size_t t = 0; t < q->n_tokens; t++) {
@@ -226,8 +154,8 @@ static void fill_seq(kf_decoder_step *step, const kf_decoder_seq *q, size_t seq_
     in->params[step->n_rows++].position = (uint32_t)(q->n_computed + q->n_tokens);
 }
 
-static void fill(kf_decoder_step *step, const kf_decoder_seq *seqs, size_t n_seqs) {
-    const inputs *device = &step->m->in;
+void kf_decoder_step_begin(kf_decoder_step *step, size_t n_seqs) {
+    const kf_decoder_inputs *device = &step->m->in;
     step->n_rows = step->n_seen = 0;
     step->batch = (kf_batch){.n_seqs = n_seqs,
                              .input_ids = device->input_ids,
@@ -238,8 +166,11 @@ static void fill(kf_decoder_step *step, const kf_decoder_seq *seqs, size_t n_seq
                              .max_blocks = kf_kv_cache_max_blocks(step->m->cache),
                              .kv_len = device->kv_len};
     step->in.cu_seqlens[0] = 0;
-    for (size_t i = 0; i < n_seqs; i++)
-        fill_seq(step, &seqs[i], i);
+}
+
+void kf_decoder_copy_inputs(const kf_decoder_step *step, kf_stream *s, size_t n_seqs) {
+    const char *begin = step->in.base, *end = (const char *)(step->in.block_table + n_seqs * step->paged.max_blocks);
+    kf_copy_in(s, step->m->in.base, begin, (size_t)(end - begin));
 }
 
 /* The sampler's seen tokens: forgotten where a sequence starts, then the prompt's are added. */
@@ -256,11 +187,17 @@ kf_status kf_decoder_run(kf_decoder_step *step, kf_stream *s, const kf_decoder_s
     const kf_decoder *m = step->m;
     KF_REQUIRE(n_seqs > 0 && kf_event_done(m->d, step->done));
     KF_TRY(check_seqs(m, seqs, n_seqs));
-    fill(step, seqs, n_seqs);
-    const char *end = (const char *)(step->in.block_table + n_seqs * step->paged.max_blocks);
-    kf_copy_in(s, m->in.base, step->in.base, (size_t)(end - (const char *)step->in.base));
-    enqueue_seen(step, s, seqs, n_seqs);
-    forward(m, s, step);
+    kf_decoder_step_begin(step, n_seqs);
+    for (size_t i = 0; i < n_seqs; i++)
+        fill_seq(step, &seqs[i], i);
+    kf_graph *graph = kf_decoder_graph_of(step, s, seqs, n_seqs);
+    kf_decoder_copy_inputs(step, s, n_seqs);
+    if (graph) {
+        kf_graph_launch(s, graph);
+    } else {
+        enqueue_seen(step, s, seqs, n_seqs);
+        kf_decoder_forward(m, s, step);
+    }
     kf_copy_out(s, step->out, m->out, step->n_rows * sizeof *step->out);
     if (step->logits) kf_copy_out(s, step->logits, m->logits, step->n_rows * m->config.vocab_size * sizeof(float));
     kf_dump_end(&m->dump);
@@ -289,7 +226,7 @@ const float *kf_decoder_logits(const kf_decoder_step *step, size_t idx) {
 
 /* ---- memory of a step and of a model ---- */
 
-static void carve_inputs(kf_carve *c, const kf_decoder *m, inputs *in) {
+static void carve_inputs(kf_carve *c, const kf_decoder *m, kf_decoder_inputs *in) {
     const size_t n = m->max_tokens, n_seqs = m->max_seqs;
     in->base = in->input_ids = kf_carve_take(c, n, sizeof(int32_t));
     in->position_ids = kf_carve_take(c, n, sizeof(int32_t));
@@ -390,67 +327,6 @@ static kf_status make_cache(kf_decoder *m, const kf_decoder_opts *o) {
 
 /* ---- loading ---- */
 
-/* cos and sin of position * rope_theta^(-2i / head_dim), [max_seqlen, head_dim / 2], in f32 at the same places as
- * transformers rounds: a model was trained with those angles, and at position 4000 the exact ones are 1e-4 away. */
-static void fill_rope(const kf_decoder *m, float *cosines, float *sines) {
-    const size_t half = m->config.head_dim / 2;
-    for (size_t i = 0; i < half; i++) {
-        float exponent = (float)(2 * i) / (float)m->config.head_dim;
-        float frequency = 1.0f / (float)pow(m->config.rope_theta, exponent);
-        for (size_t position = 0; position < m->max_seqlen; position++) {
-            float angle = (float)position * frequency;
-            cosines[position * half + i] = cosf(angle);
-            sines[position * half + i] = sinf(angle);
-        }
-    }
-}
-
-static kf_status make_rope(kf_decoder *m, kf_loader *l) {
-    const size_t n = m->max_seqlen * (m->config.head_dim / 2);
-    float *table = malloc(2 * n * sizeof *table), *device_cos = NULL, *device_sin = NULL;
-    if (!table) return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for %zu angles", n);
-    fill_rope(m, table, table + n);
-    kf_status s = kf_load_f32(l, table, n, "rope table", &device_cos);
-    KF_STEP(s, kf_load_f32(l, table + n, n, "rope table", &device_sin));
-    m->rope = (kf_rope_table){device_cos, device_sin};
-    free(table);
-    return s;
-}
-
-static kf_status load_layer(kf_loader *l, const kf_config *c, decoder_layer *layer) {
-    const size_t q_width = c->n_heads * c->head_dim, kv_width = c->n_kv_heads * c->head_dim;
-    const kf_linear_part qkv[] = {{.name = "self_attn.q_proj", .n_out = q_width, .bias = c->qkv_bias},
-                                  {.name = "self_attn.k_proj", .n_out = kv_width, .bias = c->qkv_bias},
-                                  {.name = "self_attn.v_proj", .n_out = kv_width, .bias = c->qkv_bias}};
-    const kf_linear_part gate_up[] = {{.name = "mlp.gate_proj", .n_out = c->intermediate, .bias = c->mlp_bias},
-                                      {.name = "mlp.up_proj", .n_out = c->intermediate, .bias = c->mlp_bias}};
-    KF_TRY(kf_load_vector(l, "input_layernorm.weight", c->hidden, &layer->norm_attention));
-    KF_TRY(kf_load_stack(l, qkv, 3, c->hidden, &layer->wqkv));
-    if (c->qk_norm) {
-        KF_TRY(kf_load_vector(l, "self_attn.q_norm.weight", c->head_dim, &layer->q_norm));
-        KF_TRY(kf_load_vector(l, "self_attn.k_norm.weight", c->head_dim, &layer->k_norm));
-    }
-    KF_TRY(kf_load_linear(l, "self_attn.o_proj", c->hidden, q_width, c->o_bias, &layer->wo));
-    KF_TRY(kf_load_vector(l, "post_attention_layernorm.weight", c->hidden, &layer->norm_mlp));
-    KF_TRY(kf_load_stack(l, gate_up, 2, c->hidden, &layer->w_gate_up));
-    return kf_load_linear(l, "mlp.down_proj", c->hidden, c->intermediate, c->mlp_bias, &layer->w_down);
-}
-
-static kf_status load_weights(kf_decoder *m, kf_loader *l) {
-    const kf_config *c = &m->config;
-    KF_TRY(kf_load_table(l, "model.embed_tokens.weight", c->vocab_size, c->vocab_size, c->hidden, &m->embed));
-    KF_TRY(kf_load_vector(l, "model.norm.weight", c->hidden, &m->norm));
-    const char *head = c->tied ? "model.embed_tokens.weight" : "lm_head.weight";
-    KF_TRY(kf_load_matrix(l, head, c->vocab_size, c->hidden, &m->head));
-    if (!(m->layers = calloc(c->n_layers, sizeof *m->layers)))
-        return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for %zu layers", c->n_layers);
-    for (size_t i = 0; i < c->n_layers; i++) {
-        kf_loader_at(l, "model.layers.%zu.", i);
-        KF_TRY(load_layer(l, c, &m->layers[i]));
-    }
-    return KF_OK;
-}
-
 static kf_status load(kf_decoder *m, const char *dir, const kf_decoder_opts *o, kf_checkpoint **ckpt, kf_loader *l) {
     KF_TRY(kf_config_read(dir, &m->config));
     if (m->config.family != KF_FAMILY_DECODER)
@@ -458,9 +334,9 @@ static kf_status load(kf_decoder *m, const char *dir, const kf_decoder_opts *o, 
     KF_TRY(kf_checkpoint_open(dir, ckpt));
     KF_TRY(kf_loader_open(m->d, *ckpt, l));
     size_t before = m->d->memory_bytes_used;
-    KF_TRY(load_weights(m, l));
+    KF_TRY(kf_decoder_load_weights(m, l));
     KF_TRY(make_cache(m, o));
-    KF_TRY(make_rope(m, l));
+    KF_TRY(kf_decoder_load_rope(m, l));
     m->weights_bytes = m->d->memory_bytes_used - before - kf_kv_cache_bytes(m->cache);
     kf_model_id(dir, m->config.hash + kf_checkpoint_hash(*ckpt), m->id, sizeof m->id);
     return make_arena(m, l);
@@ -488,27 +364,10 @@ kf_status kf_decoder_open(kf_device *d, const char *dir, const kf_decoder_opts *
     return s;
 }
 
-static void free_layer(kf_device *d, decoder_layer *l) {
-    kf_device_free(d, l->norm_attention);
-    kf_device_free(d, l->q_norm);
-    kf_device_free(d, l->k_norm);
-    kf_device_free(d, l->norm_mlp);
-    kf_weight_free(d, l->wqkv);
-    kf_weight_free(d, l->wo);
-    kf_weight_free(d, l->w_gate_up);
-    kf_weight_free(d, l->w_down);
-}
-
 void kf_decoder_close(kf_decoder *m) {
     if (!m) return;
-    for (size_t i = 0; m->layers && i < m->config.n_layers; i++)
-        free_layer(m->d, &m->layers[i]);
-    free(m->layers);
-    kf_device_free(m->d, m->embed);
-    kf_device_free(m->d, m->norm);
-    kf_weight_free(m->d, m->head);
-    kf_device_free(m->d, (void *)m->rope.cos);
-    kf_device_free(m->d, (void *)m->rope.sin);
+    kf_decoder_graphs_free(m);
+    kf_decoder_free_weights(m);
     kf_device_free(m->d, m->arena);
     kf_kv_cache_free(m->cache);
     free(m->slot_used);

@@ -5,6 +5,7 @@
  *     kf_decoder_step *step[2];                                   // two, so that one is read while the next one runs
  *     KF_TRY(kf_decoder_open(d, "models/decoder", &(kf_decoder_opts){.max_tokens = 512, .max_seqs = 32,
  *                            .max_seqlen = 2048, .cache_bytes = 256 << 20}, &m));
+ *     KF_TRY(kf_decoder_capture(m, s));                           // graphs, where the device has them
  *     kf_kv_cache *kv = kf_decoder_kv_cache(m);
  *
  *     // a prompt in slot 3, then token after token
@@ -18,8 +19,8 @@
  *     …
  *     kf_kv_cache_release(kv, 3);
  *
- * Everything is allocated by open and step_new. All of it belongs to the device thread. What a sequence's token is
- * does not depend on the other sequences of the step, nor on how its prompt was cut (promise 3 of DESIGN.md).
+ * Everything is allocated by open, step_new and capture. All of it belongs to the device thread. What a sequence's
+ * token is does not depend on the other sequences of the step, nor on how its prompt was cut (promise 3 of DESIGN.md).
  * MODEL.md has the shapes and the names of the weights.
  */
 #ifndef KF_MODEL_DECODER_H
@@ -64,6 +65,13 @@ const char *kf_decoder_id(const kf_decoder *m);  /* "NAME@HASH", NAME the folder
 kf_kv_cache *kf_decoder_kv_cache(kf_decoder *m); /* the model's */
 size_t kf_decoder_max_seqlen(const kf_decoder *m);
 
+/* At start, before the first step: steps on s that are decode rows alone, each with `sample`, run from now on as one
+ * graph, filled up to 1, 2, 4, … or max_seqs rows, with the same bits as without (where the device keeps promise 3).
+ * Other steps, and those on another stream, run as before. s must outlive the model. Nothing is done where the device
+ * has no graphs or a dump is on. A line in the log for each graph. KF_ERR_NO_MEMORY; KF_ERR_DEVICE. */
+kf_status kf_decoder_capture(kf_decoder *m, kf_stream *s);
+size_t kf_decoder_n_graphs(const kf_decoder *m);
+
 kf_status kf_decoder_step_new(kf_decoder *m, kf_decoder_step **out);
 void kf_decoder_step_free(kf_decoder_step *step);
 
@@ -84,8 +92,9 @@ size_t kf_decoder_n_results(const kf_decoder_step *step);
 /* f32 [vocab_size] of result idx; NULL without keep_logits. */
 const float *kf_decoder_logits(const kf_decoder_step *step, size_t idx);
 
-/* Bytes on the device: weights and tables; activations (the cache is not in it). For the ledger. */
+/* Bytes on the device: weights and tables; activations (the cache is not in it); graphs. For the ledger. */
 size_t kf_decoder_weights_bytes(const kf_decoder *m);
 size_t kf_decoder_arena_bytes(const kf_decoder *m);
+size_t kf_decoder_graphs_bytes(const kf_decoder *m);
 
 #endif

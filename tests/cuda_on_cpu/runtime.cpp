@@ -2,6 +2,7 @@
 // Link instead of libcudart. Not instrumented by ASan/TSan itself (it is by MSan).
 #include <cuda_runtime.h>
 #include "primitives.h"
+#include "runner.h"
 #include <algorithm>
 #include <atomic>
 #include <cstdarg>
@@ -818,10 +819,44 @@ static cudaError_t ret(cudaError_t e) {
     if (e != cudaSuccess) last_error = e;
     return e;
 }
+
+// ---------------------------------------------------------------- a device that fails, and counts (runner.h)
+static std::atomic<int> lost{0}; // a sticky error
+static std::atomic<unsigned long> kernels_left{0};
+static int error_then = 0; // when kernels_left comes to 0
+static size_t memory_bytes = 8ull << 30, memory_used = 0;
+static const char *card = "";
+oncpu_counts oncpu_calls;
+extern "C" void oncpu_lose_device(int error) {
+    lost = error;
+}
+extern "C" void oncpu_lose_device_after(unsigned long n, int error) {
+    error_then = error;
+    kernels_left = n;
+}
+static int error_by_signal = cudaErrorIllegalAddress;
+struct Faults {
+    Faults() {
+        const char *s;
+        if ((s = getenv("KF_ONCPU_CARD"))) card = s;
+        if ((s = getenv("KF_ONCPU_MEMORY"))) memory_bytes = strtoull(s, nullptr, 10);
+        if ((s = getenv("KF_ONCPU_LOST"))) {
+            error_by_signal = atoi(s);
+            signal(SIGUSR1, [](int) { oncpu_lose_device(error_by_signal); });
+        }
+    }
+} faults_now;
+#define RETURN_IF_LOST()                                                                                               \
+    if (int lost_ = lost) return ret((cudaError_t)lost_)
+
 static cudaStream_t S(cudaStream_t s) {
     return (uintptr_t)s <= 2 ? &default_stream : s;
 }
 static void step(cudaStream_t s) {
+    if (lost) {
+        s->q.clear();
+        return;
+    }
     if (s->q.empty()) fail("wait on an event whose stream has nothing to run (deadlock)");
     Fn f = std::move(s->q.front());
     s->q.pop_front();
@@ -850,6 +885,7 @@ static cudaError_t bad_in_capture(const char *what) {
 namespace oncpu {
 void enqueue(cudaStream_t s, Fn fn) {
     s = S(s);
+    if (lost) return;
     if (s->cap) {
         s->cap->ops.push_back(std::move(fn));
         return;
@@ -896,7 +932,15 @@ cudaError_t enqueue_kernel(const char *name, const char *file, int line, const v
             c->attrs[i].id != cudaLaunchAttributePriority)
             return fprintf(stderr, "cuda on cpu: %s: launch attribute %d not emulated\n", name, (int)c->attrs[i].id),
                    ret(cudaErrorNotSupported);
-    enqueue(c->stream, [=] { run_kernel(name, file, line, g, b, dyn, body); });
+    RETURN_IF_LOST();
+    oncpu_calls.launches++;
+    enqueue(c->stream, [=] {
+        if (lost) return;
+        if (kernels_left && --kernels_left == 0)
+            lost = error_then;
+        else
+            run_kernel(name, file, line, g, b, dyn, body);
+    });
     return cudaSuccess;
 }
 } // namespace oncpu
@@ -904,6 +948,9 @@ cudaError_t enqueue_kernel(const char *name, const char *file, int line, const v
 extern "C" {
 cudaError_t cudaMalloc(void **out, size_t n) {
     if (in_capture()) return bad_in_capture("cudaMalloc");
+    RETURN_IF_LOST();
+    oncpu_calls.allocations++;
+    if (n > memory_bytes - memory_used) return ret(cudaErrorMemoryAllocation);
     if (!n) return *out = nullptr, cudaSuccess;
     size_t rounded = (n + 255) & ~size_t(255), data = (rounded + 4095) & ~size_t(4095);
     Alloc x;
@@ -919,6 +966,7 @@ cudaError_t cudaMalloc(void **out, size_t n) {
     unpoison(x.p, n);
     fresh(x.p, n);
     if (opt_protect && !device_depth) mprotect(x.map + GUARD, data, PROT_NONE);
+    memory_used += n;
     allocs->insert(
         std::upper_bound(allocs->begin(), allocs->end(), x.p, [](char *q, const Alloc &y) { return q < y.p; }), x);
     *out = x.p;
@@ -927,10 +975,13 @@ cudaError_t cudaMalloc(void **out, size_t n) {
 cudaError_t cudaFree(void *p) {
     if (!p) return cudaSuccess;
     if (in_capture()) return bad_in_capture("cudaFree");
+    RETURN_IF_LOST();
+    oncpu_calls.allocations++;
     flush_all(false);
     Alloc *x = find(p);
     if (!x || x->p != (char *)p) return ret(cudaErrorInvalidValue);
     { DeviceOp check; }
+    memory_used -= x->bytes;
     // keep the address range, inaccessible: a later use faults
     unpoison(x->map + GUARD, x->map_bytes - 2 * GUARD);
     mmap(x->map, x->map_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -945,6 +996,8 @@ cudaError_t cudaFreeAsync(void *p, cudaStream_t s) {
     return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void **p, size_t n) {
+    RETURN_IF_LOST();
+    oncpu_calls.allocations++;
     *p = aligned_alloc(256, (n + 255) & ~size_t(255));
     return *p ? cudaSuccess : ret(cudaErrorMemoryAllocation);
 }
@@ -952,6 +1005,7 @@ cudaError_t cudaHostAlloc(void **p, size_t n, unsigned) {
     return cudaMallocHost(p, n);
 }
 cudaError_t cudaFreeHost(void *p) {
+    oncpu_calls.allocations++;
     flush_all(false);
     free(p);
     return cudaSuccess;
@@ -964,6 +1018,7 @@ static void check_copy(const void *d, const void *s, size_t n, cudaMemcpyKind k,
     if (k == cudaMemcpyDeviceToHost && find(d)) fail("%s: device-to-host copy to device memory", what);
 }
 cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcpyKind k, cudaStream_t st) {
+    RETURN_IF_LOST();
     check_copy(d, s, n, k, "cudaMemcpyAsync");
     enqueue(st, [=] {
         DeviceOp dev;
@@ -973,6 +1028,8 @@ cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, cudaMemcpyKind k, 
 }
 cudaError_t cudaMemcpy(void *d, const void *s, size_t n, cudaMemcpyKind k) {
     if (in_capture()) return bad_in_capture("cudaMemcpy");
+    RETURN_IF_LOST();
+    oncpu_calls.waits++;
     flush_all(true);
     check_copy(d, s, n, k, "cudaMemcpy");
     DeviceOp dev;
@@ -990,6 +1047,7 @@ cudaError_t cudaMemcpy2DAsync(void *d, size_t dp, const void *s, size_t sp, size
     return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void *d, int v, size_t n, cudaStream_t st) {
+    RETURN_IF_LOST();
     check_device_range(d, n, "cudaMemsetAsync");
     enqueue(st, [=] {
         DeviceOp dev;
@@ -1002,6 +1060,8 @@ cudaError_t cudaMemset(void *d, int v, size_t n) {
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned f) {
+    RETURN_IF_LOST();
+    oncpu_calls.allocations++;
     *s = new CUstream_st;
     (*s)->nonblocking = f & cudaStreamNonBlocking;
     if (!streams) streams = new std::vector<cudaStream_t>;
@@ -1019,21 +1079,29 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) {
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t s) {
     if (S(s)->cap) return bad_in_capture("cudaStreamSynchronize");
+    oncpu_calls.waits++;
     flush(S(s));
+    RETURN_IF_LOST();
     return cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t s) {
     s = S(s);
+    RETURN_IF_LOST();
     if (s->q.empty()) return cudaSuccess;
     step(s);
+    RETURN_IF_LOST();
     return s->q.empty() ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaDeviceSynchronize() {
     if (in_capture()) return bad_in_capture("cudaDeviceSynchronize");
+    oncpu_calls.waits++;
     flush_all(false);
+    RETURN_IF_LOST();
     return cudaSuccess;
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned) {
+    RETURN_IF_LOST();
+    oncpu_calls.allocations++;
     *e = new CUevent_st;
     return cudaSuccess;
 }
@@ -1046,6 +1114,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t e) {
     return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
+    RETURN_IF_LOST();
     s = S(s);
     e->s = s;
     e->cap = s->cap;
@@ -1058,10 +1127,11 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s) {
     return cudaSuccess;
 }
 static void event_wait(cudaEvent_t e, unsigned g, cudaStream_t s) {
-    while (e->done < g)
+    while (e->done < g && !lost)
         step(s);
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
+    RETURN_IF_LOST();
     s = S(s);
     if (e->cap) {
         s->cap = e->cap;
@@ -1074,12 +1144,16 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned) {
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t e) {
     if (e->cap) return bad_in_capture("cudaEventSynchronize");
+    oncpu_calls.waits++;
     if (e->rec) event_wait(e, e->rec, e->s);
+    RETURN_IF_LOST();
     return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t e) {
+    RETURN_IF_LOST();
     if (e->done >= e->rec) return cudaSuccess;
     step(e->s);
+    RETURN_IF_LOST();
     return e->done >= e->rec ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t a, cudaEvent_t b) {
@@ -1088,6 +1162,8 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t a, cudaEvent_t b) {
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
+    RETURN_IF_LOST();
+    oncpu_calls.captures++;
     s = S(s);
     if (s == &default_stream) return ret(cudaErrorStreamCaptureUnsupported);
     if (s->cap) return ret(cudaErrorIllegalState);
@@ -1117,10 +1193,19 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t s, cudaStreamCaptureStatus *st) {
     return cudaSuccess;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *x, cudaGraph_t g, unsigned long long) {
+    RETURN_IF_LOST();
+    oncpu_calls.allocations++;
     *x = new CUgraphExec_st{g->ops};
     return cudaSuccess;
 }
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) {
+    RETURN_IF_LOST();
+    return cudaSuccess;
+}
 cudaError_t cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t s) {
+    RETURN_IF_LOST();
+    if (S(s)->cap) return bad_in_capture("cudaGraphLaunch");
+    oncpu_calls.graph_launches++;
     for (auto &f : x->ops)
         enqueue(s, f);
     return cudaSuccess;
@@ -1148,12 +1233,24 @@ cudaError_t cudaPeekAtLastError() {
     return last_error;
 }
 const char *cudaGetErrorString(cudaError_t e) {
-    return e == cudaSuccess ? "no error" : "oncpu error";
+    switch ((int)e) { // as CUDA has them, for those that tests look for
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorDevicesUnavailable: return "CUDA-capable device(s) is/are busy or unavailable";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorECCUncorrectable: return "uncorrectable ECC error encountered";
+    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
+    default: return "an error of the runner";
+    }
 }
 const char *cudaGetErrorName(cudaError_t e) {
     return e == cudaSuccess ? "cudaSuccess" : "cudaError";
 }
 cudaError_t cudaGetDeviceCount(int *n) {
+    *n = 0;
+    if (!strcmp(card, "no-card") || !strcmp(card, "no-driver")) return ret(cudaErrorNoDevice);
+    if (!strcmp(card, "old-driver")) return ret(cudaErrorInsufficientDriver);
     return *n = 1, cudaSuccess;
 }
 cudaError_t cudaSetDevice(int d) {
@@ -1167,12 +1264,13 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int) {
     strcpy(p->name, "oncpu");
     p->major = 9;
     p->minor = 0;
+    if (!strcmp(card, "sm_75")) p->major = 7, p->minor = 5;
     p->multiProcessorCount = 4;
     p->warpSize = 32;
     p->maxThreadsPerBlock = 1024;
     p->sharedMemPerBlock = 48 << 10;
     p->sharedMemPerBlockOptin = SMEM_MAX;
-    p->totalGlobalMem = 8ull << 30;
+    p->totalGlobalMem = memory_bytes;
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int) {
@@ -1191,13 +1289,14 @@ cudaError_t cudaFuncSetAttribute(const void *f, cudaFuncAttribute a, int v) {
     return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t *f, size_t *t) {
-    return *f = *t = 8ull << 30, cudaSuccess;
+    RETURN_IF_LOST();
+    return *f = memory_bytes - memory_used, *t = memory_bytes, cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int *v) {
     return *v = CUDART_VERSION, cudaSuccess;
 }
 cudaError_t cudaDriverGetVersion(int *v) {
-    return *v = CUDART_VERSION, cudaSuccess;
+    return *v = !strcmp(card, "no-driver") ? 0 : !strcmp(card, "old-driver") ? 12020 : CUDART_VERSION, cudaSuccess;
 }
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *, const void *, void **) {
     return ret(cudaErrorNotSupported);

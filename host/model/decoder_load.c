@@ -1,0 +1,88 @@
+/* A decoder's weights and tables: the names in its checkpoint, read and freed. MODEL.md has them all. */
+#include "model/decoder_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* cos and sin of position * rope_theta^(-2i / head_dim), [max_seqlen, head_dim / 2], in f32 at the same places as
+ * transformers rounds: a model was trained with those angles, and at position 4000 the exact ones are 1e-4 away. */
+static void fill_rope(const kf_decoder *m, float *cosines, float *sines) {
+    const size_t half = m->config.head_dim / 2;
+    for (size_t i = 0; i < half; i++) {
+        float exponent = (float)(2 * i) / (float)m->config.head_dim;
+        float frequency = 1.0f / (float)pow(m->config.rope_theta, exponent);
+        for (size_t position = 0; position < m->max_seqlen; position++) {
+            float angle = (float)position * frequency;
+            cosines[position * half + i] = cosf(angle);
+            sines[position * half + i] = sinf(angle);
+        }
+    }
+}
+
+kf_status kf_decoder_load_rope(kf_decoder *m, kf_loader *l) {
+    const size_t n = m->max_seqlen * (m->config.head_dim / 2);
+    float *table = malloc(2 * n * sizeof *table), *device_cos = NULL, *device_sin = NULL;
+    if (!table) return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for %zu angles", n);
+    fill_rope(m, table, table + n);
+    kf_status s = kf_load_f32(l, table, n, "rope table", &device_cos);
+    KF_STEP(s, kf_load_f32(l, table + n, n, "rope table", &device_sin));
+    m->rope = (kf_rope_table){device_cos, device_sin};
+    free(table);
+    return s;
+}
+
+static kf_status load_layer(kf_loader *l, const kf_config *c, kf_decoder_layer *layer) {
+    const size_t q_width = c->n_heads * c->head_dim, kv_width = c->n_kv_heads * c->head_dim;
+    const kf_linear_part qkv[] = {{.name = "self_attn.q_proj", .n_out = q_width, .bias = c->qkv_bias},
+                                  {.name = "self_attn.k_proj", .n_out = kv_width, .bias = c->qkv_bias},
+                                  {.name = "self_attn.v_proj", .n_out = kv_width, .bias = c->qkv_bias}};
+    const kf_linear_part gate_up[] = {{.name = "mlp.gate_proj", .n_out = c->intermediate, .bias = c->mlp_bias},
+                                      {.name = "mlp.up_proj", .n_out = c->intermediate, .bias = c->mlp_bias}};
+    KF_TRY(kf_load_vector(l, "input_layernorm.weight", c->hidden, &layer->norm_attention));
+    KF_TRY(kf_load_stack(l, qkv, 3, c->hidden, &layer->wqkv));
+    if (c->qk_norm) {
+        KF_TRY(kf_load_vector(l, "self_attn.q_norm.weight", c->head_dim, &layer->q_norm));
+        KF_TRY(kf_load_vector(l, "self_attn.k_norm.weight", c->head_dim, &layer->k_norm));
+    }
+    KF_TRY(kf_load_linear(l, "self_attn.o_proj", c->hidden, q_width, c->o_bias, &layer->wo));
+    KF_TRY(kf_load_vector(l, "post_attention_layernorm.weight", c->hidden, &layer->norm_mlp));
+    KF_TRY(kf_load_stack(l, gate_up, 2, c->hidden, &layer->w_gate_up));
+    return kf_load_linear(l, "mlp.down_proj", c->hidden, c->intermediate, c->mlp_bias, &layer->w_down);
+}
+
+kf_status kf_decoder_load_weights(kf_decoder *m, kf_loader *l) {
+    const kf_config *c = &m->config;
+    KF_TRY(kf_load_table(l, "model.embed_tokens.weight", c->vocab_size, c->vocab_size, c->hidden, &m->embed));
+    KF_TRY(kf_load_vector(l, "model.norm.weight", c->hidden, &m->norm));
+    const char *head = c->tied ? "model.embed_tokens.weight" : "lm_head.weight";
+    KF_TRY(kf_load_matrix(l, head, c->vocab_size, c->hidden, &m->head));
+    if (!(m->layers = calloc(c->n_layers, sizeof *m->layers)))
+        return KF_FAIL(KF_ERR_NO_MEMORY, "no memory for %zu layers", c->n_layers);
+    for (size_t i = 0; i < c->n_layers; i++) {
+        kf_loader_at(l, "model.layers.%zu.", i);
+        KF_TRY(load_layer(l, c, &m->layers[i]));
+    }
+    return KF_OK;
+}
+
+static void free_layer(kf_device *d, kf_decoder_layer *l) {
+    kf_device_free(d, l->norm_attention);
+    kf_device_free(d, l->q_norm);
+    kf_device_free(d, l->k_norm);
+    kf_device_free(d, l->norm_mlp);
+    kf_weight_free(d, l->wqkv);
+    kf_weight_free(d, l->wo);
+    kf_weight_free(d, l->w_gate_up);
+    kf_weight_free(d, l->w_down);
+}
+
+void kf_decoder_free_weights(kf_decoder *m) {
+    for (size_t i = 0; m->layers && i < m->config.n_layers; i++)
+        free_layer(m->d, &m->layers[i]);
+    free(m->layers);
+    kf_device_free(m->d, m->embed);
+    kf_device_free(m->d, m->norm);
+    kf_weight_free(m->d, m->head);
+    kf_device_free(m->d, (void *)m->rope.cos);
+    kf_device_free(m->d, (void *)m->rope.sin);
+}
