@@ -167,6 +167,16 @@ bool kf_tokenizer_is_special(const kf_tokenizer *t, int32_t id) {
     return id >= 0 && (size_t)id < t->n_special && t->special[id];
 }
 
+const char *kf_tokenizer_bytes(const kf_tokenizer *t, int32_t id, size_t *n) {
+    bool known = id >= 0 && (size_t)id < t->vocab.n_ids;
+    *n = known ? t->text_at[id + 1] - t->text_at[id] : 0;
+    return t->text + (known ? t->text_at[id] : 0);
+}
+
+bool kf_tokenizer_drops_first_space(const kf_tokenizer *t) {
+    return t->text_starts_with_space;
+}
+
 /* ---- decoding ---- */
 
 /* Counts all that is put, keeps what fits. */

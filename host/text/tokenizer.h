@@ -65,6 +65,12 @@ const char *kf_tokenizer_piece(const kf_tokenizer *t, int32_t id);
 int32_t kf_tokenizer_id(const kf_tokenizer *t, const char *piece);
 bool kf_tokenizer_is_special(const kf_tokenizer *t, int32_t id);
 
+/* The bytes that id stands for in a decoded text, *n of them, maybe none; no NUL follows. Valid while t is open. */
+const char *kf_tokenizer_bytes(const kf_tokenizer *t, int32_t id, size_t *n);
+
+/* Whether a decoded text's first space, if it begins with one, is left out (the SentencePiece kind). */
+bool kf_tokenizer_drops_first_space(const kf_tokenizer *t);
+
 /* Streaming decode: bytes of a character that is not whole yet are held back, so no half character is ever sent.
  * Starts as {0}. */
 typedef struct kf_detokenizer {

@@ -9,19 +9,20 @@
 
 #include <cmocka.h>
 
-#define EVERYTHING "observe text device model dialogue serve proto wire transport kefud cli "
+#define EVERYTHING "observe text grammar device model dialogue serve proto wire transport kefud cli "
 
 static const struct room {
     const char *name, *may_touch; /* names, a blank after each */
 } rooms[] = {
     {"base", ""},
     {"text", ""},
+    {"grammar", "text "},
     {"observe", ""},
     {"device", ""},
     {"model", "device text "},
     {"dialogue", "text "},
-    {"serve", "dialogue model device text observe "},
-    {"wire", "proto serve text "},
+    {"serve", "dialogue model device grammar text observe "},
+    {"wire", "proto serve grammar text "},
     {"transport", "wire serve observe "},
     {"kefud", EVERYTHING},
     {"cli", EVERYTHING},
