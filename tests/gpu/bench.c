@@ -25,7 +25,7 @@ enum { ROUNDS = 7, WARM_UP = 3, CASES_MAX = 32 };
 typedef struct settings {
     int device, dtype;
     const char *model;
-    bool not_invariant, once;
+    bool not_invariant, no_graphs, once;
     int64_t threads;
     double seconds;
     bool help;
@@ -39,6 +39,8 @@ static const kf_option table[] = {
     KF_OPTION("model", KF_OPTION_TEXT, offsetof(settings, model), "DIR", NULL, "the checkpoint"),
     KF_OPTION("not-invariant", KF_OPTION_FLAG, offsetof(settings, not_invariant), NULL, NULL,
               "--batch-invariant=off: bits may depend on the batch"),
+    KF_OPTION("no-graphs", KF_OPTION_FLAG, offsetof(settings, no_graphs), NULL, NULL,
+              "kernels are launched one by one"),
     KF_OPTION("once", KF_OPTION_FLAG, offsetof(settings, once), NULL, NULL, "the first run alone, for a profiler"),
     KF_OPTION("threads", KF_OPTION_INT, offsetof(settings, threads), "N", "0", "cpu: 0 takes all", .max = 1024),
     KF_OPTION("seconds", KF_OPTION_REAL, offsetof(settings, seconds), "S", "1", "of measuring, a case", .max = 600),
@@ -65,8 +67,9 @@ typedef struct runs {
     kf_decoder_step *step[2];
     kf_decoder_seq *seqs; /* [n_seqs] of a step */
     int32_t *ids;         /* [largest case's tokens] */
-    int64_t min_ns;       /* of measuring */
-    bool once;            /* nothing is measured */
+    bool no_graphs;
+    int64_t min_ns; /* of measuring */
+    bool once;      /* nothing is measured */
 } runs;
 
 /* ---- cases ---- */
@@ -265,6 +268,7 @@ static kf_status decoder_open(runs *r, const char *dir, const kf_config *c, cons
                                   .max_seqlen = all->context,
                                   .cache_bytes = cache_tokens / KF_KV_BLOCK_SIZE * kf_kv_block_bytes(r->d, &shape)};
     KF_TRY(kf_decoder_open(r->d, dir, &opts, &r->decoder));
+    if (!r->no_graphs) KF_TRY(kf_decoder_capture(r->decoder, r->s));
     for (size_t i = 0; i < 2; i++)
         KF_TRY(kf_decoder_step_new(r->decoder, &r->step[i]));
     fill_ids(r, all->n_tokens, c->vocab_size);
@@ -316,7 +320,7 @@ static kf_status bench(const settings *o, char **texts, size_t n) {
         KF_STEP(s, case_parse(texts[i], &cases[i]));
     const kf_device_opts opts = {
         .dtype = o->dtype ? KF_F32 : KF_BF16, .n_threads = (int)o->threads, .batch_invariant_off = o->not_invariant};
-    runs r = {.min_ns = (int64_t)(o->seconds * 1e9), .once = o->once};
+    runs r = {.min_ns = (int64_t)(o->seconds * 1e9), .once = o->once, .no_graphs = o->no_graphs};
     KF_STEP(s, kf_device_open(kf_device_names[o->device], &opts, &r.d));
     KF_STEP(s, run_cases(&r, o->model, cases, n));
     runs_close(&r);
