@@ -9,7 +9,7 @@
  * On paper, BERT-base (12 heads of 64), a layer of 8,192 tokens at 3.0 TB/s and 800 TFLOP/s: 50 MB in 17 us; products
  * 3.2 GFLOP in 4 us at length 128, 12.9 GFLOP in 16 us at 512. There mma.sync, which reaches some 60 % of sm_90's peak,
  * takes 21 us, and 50 M exponentials at 16 an SM and clock 14 us: 21 to 35 us, as they overlap. Shared memory: a warp
- * reads 4 KiB for 32 products, 128 clocks of sm_80's tensor cores, of which 4 warps' reads take 128. */
+ * reads 4 KiB for 32 products, 256 clocks of sm_80's tensor cores, in which 4 warps' reads take 128. */
 #include "attention_mma.cuh"
 
 constexpr int PLACE =
@@ -37,7 +37,7 @@ __device__ static long_piece piece_of(const kf_batch &b, int place, int which, i
 }
 
 template <int D, int M>
-__global__ void __launch_bounds__(MMA_WARPS *WARP)
+__global__ void __launch_bounds__(MMA_WARPS *WARP, 2)
     attention_long(__nv_bfloat16 *out, const __nv_bfloat16 *qkv, kf_batch b, int n_heads, float scale_log2e) {
     SHARED_ARRAY(uint4, k_tiles, [STAGES][KEYS * CHUNKS<D>]);
     SHARED_ARRAY(uint4, v_tiles, [STAGES][KEYS * CHUNKS<D>]);
@@ -48,11 +48,11 @@ __global__ void __launch_bounds__(MMA_WARPS *WARP)
     const size_t width = (size_t)n_heads * D, stride = 3 * width;
     const int lane = threadIdx.x % WARP, n_keys[2] = {len, len};
     const int warp_first = piece.first + threadIdx.x / WARP * M * MMA_ROWS, row = warp_first + lane / 4;
-    const __nv_bfloat16 *q = qkv + piece.begin * stride + (size_t)head * D, *k = q + width;
+    const __nv_bfloat16 *q = qkv + piece.begin * stride + (size_t)head * D, *k = q + width, *v = k + width;
     auto load = [&](int tile) {
         if (tile * KEYS < len)
-            load_tile<D>(k_tiles[tile % STAGES], v_tiles[tile % STAGES], len - tile * KEYS, width,
-                         [&](int i) { return k + (tile * KEYS + i) * stride; });
+            load_tile<D>(k_tiles[tile % STAGES], v_tiles[tile % STAGES], k, v, len - tile * KEYS,
+                         [&](int i) { return (tile * KEYS + i) * stride; });
         cp_async_commit();
     };
     for (int tile = 0; tile < STAGES - 1; tile++)

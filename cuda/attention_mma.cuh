@@ -4,7 +4,7 @@
  * of both in the same lane. Shared and device memory are moved in chunks of 16 bytes, 8 elements of a row of a head.
  *
  * - q kᵀ: any order of head_dim will do if Q and K share it. A lane takes chunks t, t + 4, … of its rows, whole: so
- * both come by 128-bit loads, from device or shared memory alike, and are operands as they are.
+ *   both come by 128-bit loads, from device or shared memory alike, and are operands as they are.
  * - softmax: online (arXiv 1805.02867, 2205.14135), exp as 2^x with log2(e) in the scale.
  * - p v: scores are the operand p as they lie. V comes transposed from shared memory by ldmatrix, or straight from
  *   device memory, see add_values. A masked key weighs 0, and a row behind the last is read as zeros.
@@ -20,6 +20,7 @@ constexpr int MMA_ROWS = 16, MMA_WARPS = 4;
 constexpr int KEYS = 32, STAGES = 3;           /* keys of a tile in shared memory, and tiles: 48 KiB for D = 128 */
 template <int D> constexpr int CHUNKS = D / 8; /* of a row */
 constexpr int ATTENTION_SHORT = 64;            /* tokens: the most that attention_short.cu takes */
+constexpr int SPLIT = 128;                     /* keys that the paged kernels sum up by themselves, then fold */
 
 template <int D> struct query_rows { /* of 16 queries, a lane's share: operands a of D / 16 products */
     uint32_t q[D / 16][4];
@@ -106,6 +107,19 @@ template <int N> __device__ void weights_of(uint32_t (&p)[4], const float (&s)[N
     p[2] = pack_bf16(s[2 * i + 1][0], s[2 * i + 1][1]), p[3] = pack_bf16(s[2 * i + 1][2], s[2 * i + 1][3]);
 }
 
+/* Sums over a split's keys are put to those of the splits before, in order: a sum becomes fmaf(sum, keep, next add).
+ * The first split stays as it is, one without a key changes nothing. */
+typedef struct fold_by {
+    float keep, add;
+} fold_by;
+
+__device__ inline fold_by fold_max(float &max, float next, float scale_log2e) {
+    const float before = max;
+    max = fmaxf(max, next);
+    const float from = max == -INFINITY ? 0 : max;
+    return {exp2_approx((before - from) * scale_log2e), exp2_approx((next - from) * scale_log2e)};
+}
+
 /* What a query's output element is: sum is not 0, a query has a key. -0 becomes 0: masked tiles turn the one into the
  * other, and they are not the same for each way to cut a prompt. */
 __device__ inline float normalised(float o, float inverse) {
@@ -123,26 +137,32 @@ template <int D> struct value_pieces {
     };
 };
 
-/* o += p V for 16 keys, of which key i's row is v(i), NULL for one that is not there. */
-template <int D, class Rows> __device__ void add_values(online<D> &a, const uint32_t (&p)[4], const Rows &v) {
-    typedef value_pieces<D> pieces;
-    typedef typename pieces::piece piece;
+/* A lane's share of 16 rows of V: of rows 2t, 2t + 1, 2t + 8, 2t + 9. */
+template <int D> struct value_rows { typename value_pieces<D>::piece x[4][value_pieces<D>::N]; };
+
+/* v(i) is row i, NULL for one that is not there. */
+template <int D, class Rows> __device__ void load_values(value_rows<D> &r, const Rows &v) {
+    typedef typename value_pieces<D>::piece piece;
     const int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
-    piece x[4][pieces::N]; /* keys 2t, 2t + 1, 2t + 8, 2t + 9 */
     UNROLL for (int i = 0; i < 4; i++) {
-        const __nv_bfloat16 *row = v(2 * t + i % 2 + i / 2 * 8);
-        UNROLL for (int h = 0; h < pieces::N; h++) {
-            x[i][h] = {};
-            if (row) x[i][h] = ((const piece *)row)[8 * h + g];
+        const piece *row = (const piece *)v(2 * t + i % 2 + i / 2 * 8);
+        UNROLL for (int h = 0; h < value_pieces<D>::N; h++) {
+            r.x[i][h] = {};
+            if (row) r.x[i][h] = row[8 * h + g];
         }
     }
-    UNROLL for (int h = 0; h < pieces::N; h++) {
-        UNROLL for (int j = 0; j < pieces::WIDTH / 2; j++) {
-            const uint32_t k0 = x[0][h].w[j], k1 = x[1][h].w[j], k8 = x[2][h].w[j], k9 = x[3][h].w[j];
+}
+
+/* o += p V for 16 keys. */
+template <int D> __device__ void add_values(online<D> &a, const uint32_t (&p)[4], const value_rows<D> &r) {
+    constexpr int WIDTH = value_pieces<D>::WIDTH;
+    UNROLL for (int h = 0; h < value_pieces<D>::N; h++) {
+        UNROLL for (int j = 0; j < WIDTH / 2; j++) {
+            const uint32_t k0 = r.x[0][h].w[j], k1 = r.x[1][h].w[j], k8 = r.x[2][h].w[j], k9 = r.x[3][h].w[j];
             const uint32_t even[2] = {(k0 & 0xffffu) | k1 << 16, (k8 & 0xffffu) | k9 << 16};
             const uint32_t odd[2] = {k0 >> 16 | (k1 & 0xffff0000u), k8 >> 16 | (k9 & 0xffff0000u)};
-            mma_m16n8k16_bf16(a.o[h * pieces::WIDTH + 2 * j], p, even);
-            mma_m16n8k16_bf16(a.o[h * pieces::WIDTH + 2 * j + 1], p, odd);
+            mma_m16n8k16_bf16(a.o[h * WIDTH + 2 * j], p, even);
+            mma_m16n8k16_bf16(a.o[h * WIDTH + 2 * j + 1], p, odd);
         }
     }
 }
@@ -174,13 +194,15 @@ template <int D> __device__ int chunk_at(int r, int c) {
     return r * CHUNKS<D> + (c ^ mix);
 }
 
-/* Begins to copy n rows of K and V into a tile; zeros follow them. row(i): row i of K; of V: v_behind further on. */
-template <int D, class Row> __device__ void load_tile(uint4 *k, uint4 *v, int n, size_t v_behind, const Row &row) {
+/* Begins to copy n rows into a tile, row(i) elements behind k and v; zeros follow them. */
+template <int D, class Row>
+__device__ void load_tile(uint4 *k_tile, uint4 *v_tile, const __nv_bfloat16 *k, const __nv_bfloat16 *v, int n,
+                          const Row &row) {
     for (int i = threadIdx.x; i < KEYS * CHUNKS<D>; i += MMA_WARPS * WARP) {
-        const int r = i / CHUNKS<D>, c = i % CHUNKS<D>;
-        const __nv_bfloat16 *from = row(r < n ? r : 0) + 8 * c;
-        cp_async16(k + chunk_at<D>(r, c), from, r < n);
-        cp_async16(v + chunk_at<D>(r, c), from + v_behind, r < n);
+        const int r = i / CHUNKS<D>, c = i % CHUNKS<D>, to = chunk_at<D>(r, c);
+        const size_t from = r < n ? row(r) + 8 * c : 0;
+        cp_async16(k_tile + to, k + from, r < n);
+        cp_async16(v_tile + to, v + from, r < n);
     }
 }
 

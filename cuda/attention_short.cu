@@ -45,9 +45,11 @@ __global__ void __launch_bounds__(MMA_WARPS *WARP)
     weigh(a, s, scale_log2e);
     UNROLL for (int i = 0; i < BLOCKS; i++) {
         uint32_t p[4];
+        value_rows<D> values;
+        if (16 * i >= len) continue;
+        load_values(values, [&](int key) { return 16 * i + key < len ? v + (16 * i + key) * stride : nullptr; });
         weights_of(p, s, i);
-        if (16 * i < len)
-            add_values(a, p, [&](int key) { return 16 * i + key < len ? v + (16 * i + key) * stride : nullptr; });
+        add_values(a, p, values);
     }
     a.sum_columns();
     for (int h = 0; h < 2; h++)

@@ -36,10 +36,15 @@ typedef struct kf_cuda_fault {
     int32_t seq, n_new, kv_len; /* attention_paged: fewer keys in the cache than new tokens */
 } kf_cuda_fault;
 
+/* A stream's workspace of attention_decode: sums of sequences that several blocks share. */
+enum { KF_CUDA_SPLIT_COUNTERS = 1024, KF_CUDA_SPLIT_BYTES = 16 << 20 };
+
 typedef struct kf_cuda_stream {
     kf_stream base;
     cudaStream_t cuda;
     kf_cuda_fault *fault; /* device */
+    int *split_counters;  /* device, [KF_CUDA_SPLIT_COUNTERS], 0 between operations */
+    float *splits;        /* device, KF_CUDA_SPLIT_BYTES */
     kf_status status;     /* of the first failure that the host has seen; sticky */
     char text[256];       /* its text */
 } kf_cuda_stream;
@@ -132,9 +137,14 @@ void kf_cuda_rope(kf_stream *s, void *x, size_t x_stride, const kf_rope_table *t
 void kf_cuda_kv_write(kf_stream *s, kf_kv_layer cache, const void *k, const void *v, size_t stride,
                       const int32_t *slot_mapping, size_t n_tokens, size_t n_kv_heads, size_t head_dim);
 void kf_cuda_attention(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_heads h);
-/* The fast ones of bf16 and head_dim 32, 64, 128: sequences of up to 64 tokens, and longer ones. */
+/* The fast ones, of bf16 and head_dim 32, 64 or 128: sequences of up to 64 tokens, and longer ones; over the paged
+ * cache, sequences of up to 16 new rows (tokens × query heads of a KV head), and of more. */
 void kf_cuda_attention_short(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_heads h);
 void kf_cuda_attention_long(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_heads h);
+void kf_cuda_attention_decode(kf_stream *s, void *out, const void *q, size_t q_stride, kf_kv_layer cache,
+                              const kf_batch *b, const kf_paged *p, kf_heads h);
+void kf_cuda_attention_prefill(kf_stream *s, void *out, const void *q, size_t q_stride, kf_kv_layer cache,
+                               const kf_batch *b, const kf_paged *p, kf_heads h);
 void kf_cuda_attention_paged(kf_stream *s, void *out, const void *q, size_t q_stride, kf_kv_layer cache,
                              const kf_batch *b, const kf_paged *p, kf_heads h);
 void kf_cuda_gated(kf_stream *s, void *out, const void *gate_up, kf_activation act, size_t n_rows, size_t width);

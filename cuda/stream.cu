@@ -20,6 +20,9 @@ kf_status kf_cuda_stream_open(kf_device *d, kf_stream **out) {
     cudaError_t e = cudaStreamCreateWithFlags(&s->cuda, cudaStreamNonBlocking);
     if (e == cudaSuccess) e = cudaMalloc((void **)&s->fault, sizeof *s->fault);
     if (e == cudaSuccess) e = cudaMemsetAsync(s->fault, 0, sizeof *s->fault, s->cuda);
+    if (e == cudaSuccess) e = cudaMalloc((void **)&s->splits, KF_CUDA_SPLIT_BYTES);
+    if (e == cudaSuccess) e = cudaMalloc((void **)&s->split_counters, KF_CUDA_SPLIT_COUNTERS * sizeof(int));
+    if (e == cudaSuccess) e = cudaMemsetAsync(s->split_counters, 0, KF_CUDA_SPLIT_COUNTERS * sizeof(int), s->cuda);
     if (e != cudaSuccess) {
         kf_cuda_stream_close(&s->base);
         return KF_FAIL(e == cudaErrorMemoryAllocation ? KF_ERR_NO_MEMORY : KF_ERR_DEVICE, "device cuda: stream: %s",
@@ -33,6 +36,8 @@ void kf_cuda_stream_close(kf_stream *stream) {
     kf_cuda_stream *s = (kf_cuda_stream *)stream;
     if (s->cuda) (void)cudaStreamSynchronize(s->cuda);
     if (s->fault) (void)cudaFree(s->fault);
+    if (s->splits) (void)cudaFree(s->splits);
+    if (s->split_counters) (void)cudaFree(s->split_counters);
     if (s->cuda) (void)cudaStreamDestroy(s->cuda);
     free(s);
 }

@@ -92,7 +92,13 @@ static void ragged(bench *t, const int32_t *lens, size_t n_seqs, size_t n_heads,
     free(qkv), free(got), free(want);
 }
 
+/* Attention has no other way where invariance is off: one configuration tells as much as two. */
+static bool seen_already(const bench *t) {
+    return t->c->opts.batch_invariant_off;
+}
+
 static void op_attention(bench *t) {
+    if (seen_already(t)) return;
     static const int32_t many[] = {1, 7, 15, 16, 17, 0, 48, 63, 64, 65, 0, 127, 128, 129}, few[] = {2, 300, 1, 66};
     for (size_t head_dim = 32; head_dim <= 128; head_dim *= 2) {
         ragged(t, many, COUNT(many), head_dim == 64 ? 3 : 1, head_dim);
@@ -102,7 +108,175 @@ static void op_attention(bench *t) {
     ragged(t, (int32_t[]){5, 70, 0, 9}, 4, 2, 48);
 }
 
+/* ---- over the paged cache ---- */
+
+enum { N_BLOCKS = 79, SIDE = 37 }; /* SIDE: tokens of the sequence beside ours */
+
+/* A prompt of [len, stride], rows of [q, k, v], and how it is put through attention: its tokens before cuts[0] go to
+ * the cache without, then those up to each further cut by a call each, beside `side` tokens of another sequence and
+ * before n_empty sequences without any. */
+typedef struct prompt {
+    kf_heads h;
+    const float *rows;
+    int32_t len;
+} prompt;
+
+typedef struct way {
+    const int32_t *cuts;
+    size_t n_cuts;
+    int32_t side;
+    size_t n_empty, max_blocks;
+} way;
+
+static size_t q_width(kf_heads h) {
+    return h.n_heads * h.head_dim;
+}
+static size_t stride_of(kf_heads h) {
+    return (h.n_heads + 2 * h.n_kv_heads) * h.head_dim;
+}
+
+/* Block i of our sequence's, somewhere in the cache; those of the other sequence follow from 75 on. */
+static int32_t block_of(int32_t i, int32_t shift) {
+    return (i * 5 + shift) % N_BLOCKS;
+}
+static int32_t slot_of(int32_t pos, int32_t first_block, int32_t shift) {
+    return block_of(first_block + pos / KF_KV_BLOCK_SIZE, shift) * KF_KV_BLOCK_SIZE + pos % KF_KV_BLOCK_SIZE;
+}
+
+/* One call: tokens [from, to), which are written first; attended to, and their rows put in got, unless it is NULL. */
+static void paged_call(bench *t, float *got, const prompt *r, const way *w, kf_kv_layer cache, int32_t shift,
+                       int32_t from, int32_t to) {
+    size_t n = (size_t)(w->side + to - from), padded = n + PADDING, stride = stride_of(r->h), first = t->n_buffers;
+    size_t n_seqs = 2 + w->n_empty, bytes = kf_dtype_bytes(t->d->act), width = q_width(r->h);
+    float *batch = normal(t, padded * stride, 1);
+    memcpy(batch + (size_t)w->side * stride, r->rows + (size_t)from * stride,
+           (size_t)(to - from) * stride * sizeof *batch);
+    int32_t *ints = calloc(padded + 2 * n_seqs + 1 + n_seqs * w->max_blocks, sizeof *ints);
+    assert_non_null(ints);
+    int32_t *slots = ints, *cu = slots + padded, *kv_len = cu + n_seqs + 1, *table = kv_len + n_seqs;
+    for (size_t i = 0; i < padded; i++)
+        slots[i] = (int32_t)i < w->side ? slot_of((int32_t)i, 75, shift)
+                   : i < n              ? slot_of(from + (int32_t)i - w->side, 0, shift)
+                                        : -1;
+    for (size_t i = 1; i <= n_seqs; i++)
+        cu[i] = i == 1 ? w->side : (int32_t)n;
+    kv_len[0] = w->side, kv_len[1] = to;
+    for (int32_t i = 0; i < N_BLOCKS; i++)
+        table[i < 75 ? w->max_blocks + (size_t)i : (size_t)i - 75] = block_of(i, shift);
+    kf_batch b = {.n_seqs = n_seqs,
+                  .n_tokens = padded,
+                  .max_seqlen = (size_t)(to - from > w->side ? to - from : w->side),
+                  .cu_seqlens = put_i32(t, cu, n_seqs + 1)};
+    kf_paged p = {.slot_mapping = put_i32(t, slots, padded),
+                  .block_table = put_i32(t, table, n_seqs * w->max_blocks),
+                  .max_blocks = w->max_blocks,
+                  .kv_len = put_i32(t, kv_len, n_seqs)};
+    char *x = put_act(t, batch, padded * stride), *k = x + width * bytes,
+         *v = k + r->h.n_kv_heads * r->h.head_dim * bytes, *out = put_act(t, NULL, padded * width);
+    kf_kv_write(t->s, cache, k, v, stride, p.slot_mapping, padded, r->h.n_kv_heads, r->h.head_dim);
+    if (got) {
+        kf_attention_paged(t->s, out, x, stride, cache, &b, &p, r->h);
+        float *piece = get(t, out + (size_t)w->side * width * bytes, (size_t)(to - from) * width, t->d->act);
+        memcpy(got, piece, (size_t)(to - from) * width * sizeof *got);
+        free(piece);
+    }
+    bench_sync(t);
+    for (; t->n_buffers > first; t->n_buffers--)
+        kf_device_free(t->d, t->buffers[t->n_buffers - 1].block);
+    free(batch), free(ints);
+}
+
+/* Rows of the tokens from w->cuts[0] on; the caller frees. What nobody wrote in the cache is NaN. */
+static float *paged_run(bench *t, const prompt *r, const way *w) {
+    size_t n = N_BLOCKS * KF_KV_BLOCK_SIZE * r->h.n_kv_heads * r->h.head_dim;
+    float *nothing = malloc(n * sizeof *nothing), *got = malloc((size_t)r->len * q_width(r->h) * sizeof *got);
+    assert_true(nothing && got);
+    for (size_t i = 0; i < n; i++)
+        nothing[i] = NAN;
+    kf_kv_layer cache = {put_act(t, nothing, n), put_act(t, nothing, n)};
+    int32_t shift = below(t, N_BLOCKS), start = w->cuts[0];
+    if (start > 0) paged_call(t, NULL, r, w, cache, shift, 0, start);
+    for (size_t i = 0; i + 1 < w->n_cuts; i++)
+        paged_call(t, got + (size_t)(w->cuts[i] - start) * q_width(r->h), r, w, cache, shift, w->cuts[i],
+                   w->cuts[i + 1]);
+    bench_clear(t);
+    free(nothing);
+    return got;
+}
+
+/* Tokens from `start` on against the reference. */
+static void paged_check(bench *t, const prompt *r, const float *got, int32_t start) {
+    size_t at[N_BLOCKS * KF_KV_BLOCK_SIZE], width = q_width(r->h), stride = stride_of(r->h), d = r->h.head_dim;
+    double *want = doubles((size_t)(r->len - start) * width);
+    for (int32_t i = 0; i < r->len; i++)
+        at[i] = (size_t)i * stride;
+    for (int32_t i = start; i < r->len; i++)
+        for (size_t head = 0; head < r->h.n_heads; head++) {
+            const float *k = r->rows + width + head / (r->h.n_heads / r->h.n_kv_heads) * d;
+            attend(want + (size_t)(i - start) * width + head * d, r->rows + (size_t)i * stride + head * d, k,
+                   k + r->h.n_kv_heads * d, at, (size_t)i + 1, d, (double)r->h.scale);
+        }
+    compare(t, "attention_paged", got, want, (size_t)(r->len - start) * width, limit(t));
+    free(want);
+}
+
+/* Every way must give the bits of the first; len is the last cut of each, and all begin at the same. */
+static void paged(bench *t, size_t n_heads, size_t n_kv_heads, size_t head_dim, const way *ways, size_t n_ways) {
+    prompt r = {.len = ways->cuts[ways->n_cuts - 1]};
+    r.h = (kf_heads){n_heads, n_kv_heads, head_dim, 0.7f / sqrtf((float)head_dim)};
+    float *rows = normal(t, (size_t)r.len * stride_of(r.h), 1.5f), *want = NULL;
+    r.rows = rows;
+    for (size_t i = 0; i < n_ways; i++) {
+        float *got = paged_run(t, &r, &ways[i]);
+        if (!want) {
+            want = got;
+            paged_check(t, &r, want, ways->cuts[0]);
+            continue;
+        }
+        same_bits(t, "attention_paged", got, want, (size_t)(r.len - ways->cuts[0]), q_width(r.h));
+        free(got);
+    }
+    free(rows), free(want);
+}
+
+#define WAY(side_, n_empty_, max_blocks_, ...)                                                                         \
+    {                                                                                                                  \
+        .cuts = (const int32_t[]){__VA_ARGS__}, .n_cuts = sizeof((int32_t[]){__VA_ARGS__}) / sizeof(int32_t),          \
+        .side = (side_), .n_empty = (n_empty_), .max_blocks = (max_blocks_)                                            \
+    }
+
+/* A prompt whole, in chunks, and by single tokens where a tile, a block or a split ends. */
+static void op_paged_cuts(bench *t) {
+    if (seen_already(t)) return;
+    const way ways[] = {
+        WAY(0, 0, 80, 0, 260),
+        WAY(SIDE, 2, 80, 0, 1, 2, 5, 6, 15, 16, 17, 31, 32, 33, 64, 127, 128, 129, 130, 200, 255, 256, 257, 260),
+        WAY(1, 1, 80, 0, 100, 104, 108, 124, 126, 131, 253, 258, 259, 260),
+    };
+    static const size_t groups[][2] = {{2, 2}, {4, 2}, {4, 1}, {7, 1}, {8, 1}, {20, 1}};
+    for (size_t i = 0; i < COUNT(groups); i++)
+        paged(t, groups[i][0], groups[i][1], i % 2 ? 64 : 32, ways, COUNT(ways));
+    paged(t, 2, 1, 128, ways, COUNT(ways));
+    paged(t, 2, 1, 48, ways, COUNT(ways));
+    const way long_ways[] = {WAY(0, 0, 80, 510, 511, 512, 513, LONGEST - 1, LONGEST), WAY(1, 0, 80, 510, 515, LONGEST)};
+    paged(t, 4, 2, 64, long_ways, COUNT(long_ways));
+}
+
+/* A long sequence's last token. By how many sequences there are and how long they may be, the keys are shared by as
+ * many blocks as there are rounds of 512, by two, or by none. */
+static void op_paged_shared(bench *t) {
+    if (seen_already(t)) return;
+    const way ways[] = {WAY(0, 0, 80, 1099, 1100), WAY(3, 180, 80, 1099, 1100), WAY(1, 400, 80, 1099, 1100),
+                        WAY(0, 0, 1 << 16, 1099, 1100)};
+    for (size_t head_dim = 32; head_dim <= 128; head_dim *= 2)
+        paged(t, 14, 2, head_dim, ways, COUNT(ways));
+}
+
 int main(void) {
-    static const operation operations[] = {{"attention", op_attention}};
+    static const operation operations[] = {
+        {"attention", op_attention},
+        {"attention_paged: cuts", op_paged_cuts},
+        {"attention_paged: shared keys", op_paged_shared},
+    };
     return run_table("attention", operations, COUNT(operations));
 }
