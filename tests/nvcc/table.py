@@ -23,7 +23,7 @@ from names import short
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TABLE = os.path.join(ROOT, "tests/nvcc/table.tsv")
-BUILD = os.path.join(ROOT, "build/nvcc")
+BUILD = os.environ.get("NVCC_BUILD", os.path.join(ROOT, "build/nvcc"))
 TARGETS = {  # name: nvcc's --generate-code
     "sm_80": "arch=compute_80,code=sm_80",
     "sm_86": "arch=compute_86,code=sm_86",
@@ -189,7 +189,7 @@ def main():
     for line in wrong:
         print("FAILED: " + line)
     if wrong:
-        print("where a loss is meant: tests/nvcc/run --update, and say why in the commit")
+        print("where a loss that is no spill is meant: tests/nvcc/run --update, and say why in the commit")
     n = len({k for k, _ in found})
     print("nvcc %s: %d kernels for %s; %d failures%s" % (version, n, " ".join(targets), len(wrong),
           "" if disassembler else "; instructions not compared, no nvdisasm"))
