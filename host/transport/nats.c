@@ -290,13 +290,16 @@ static void on_discovery(kf_transport *t, natsMsg *msg, unsigned idx) {
                KF_END);
 }
 
+/* Counted from the last subscription to the first and taken from the first on: a cancellation that is counted was sent
+ * after its request, which is then counted too and taken before it. */
 static void on_messages(void *ctx) {
     kf_transport *t = ctx;
+    uint64_t n[N_SUBS] = {0};
+    for (unsigned i = N_SUBS; i-- > 0;)
+        if (natsSubscription_QueuedMsgs(t->subs[i], &n[i]) != NATS_OK) n[i] = 0;
     for (unsigned i = 0; i < N_SUBS; i++) {
-        uint64_t n = 0;
         natsMsg *msg = NULL;
-        if (natsSubscription_QueuedMsgs(t->subs[i], &n) != NATS_OK) continue;
-        for (; n > 0; n--) {
+        for (; n[i] > 0; n[i]--) {
             if (natsSubscription_NextMsg(&msg, t->subs[i], 0) != NATS_OK) continue;
             if (i < KF_N_ENDPOINTS) {
                 on_request(t, msg);

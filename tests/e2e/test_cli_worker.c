@@ -139,6 +139,9 @@ static void on_cancel(natsConnection *nc, natsSubscription *sub, natsMsg *msg, v
     (void)closure;
     Kefu__V1__Request *r =
         kefu__v1__request__unpack(NULL, (size_t)natsMsg_GetDataLength(msg), (const uint8_t *)natsMsg_GetData(msg));
+    /* Requests come in another thread: this one may be first. */
+    for (int i = 0; i < 10000 && !*noted(played.cancelled_reply_to); i++)
+        usleep(1000);
     if (r && *r->id) answer_final(noted(played.cancelled_reply_to), r->id, KEFU__V1__CODE__CANCELLED, 3);
     if (r) kefu__v1__request__free_unpacked(r, NULL);
     natsMsg_Destroy(msg);
@@ -292,6 +295,7 @@ static kf_status ask_in_vain(char *text, char *id, Kefu__V1__Response **final) {
     request.tenant = (char *)"default";
     request.input_case = KEFU__V1__REQUEST__INPUT_TEXT;
     request.text = text;
+    note(played.cancelled_reply_to, sizeof played.cancelled_reply_to, "");
     assert_int_equal(kf_client_open(&(kf_nats_opts){.url = server.url}, "test", 0, &c), KF_OK);
     kf_status s = kf_client_ask(c, &request, &opts, final);
     kf_client_close(c);
