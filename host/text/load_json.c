@@ -66,6 +66,16 @@ static kf_status find_in_texts(kf_tokenizer *t, const json_t *token, int32_t id,
     return KF_OK;
 }
 
+/* Remembers one that only a template's own text may spell. */
+static void find_in_templates(kf_tokenizer *t, const json_t *token, int32_t id, size_t n) {
+    kf_pipeline *p = &t->pipeline;
+    p->control[p->n_control++] = (kf_added){.n = n,
+                                            .id = id,
+                                            .lstrip = kf_json_flag(token, "lstrip", false),
+                                            .rstrip = kf_json_flag(token, "rstrip", false)};
+    p->control_single_word = p->control_single_word || kf_json_flag(token, "single_word", false);
+}
+
 static kf_status load_added_token(kf_tokenizer *t, const json_t *token) {
     const json_t *content = json_object_get(token, "content"), *id = json_object_get(token, "id");
     if (!json_is_string(content) || !json_is_integer(id))
@@ -76,21 +86,30 @@ static kf_status load_added_token(kf_tokenizer *t, const json_t *token) {
     KF_TRY(kf_vocab_put(&t->vocab, text, n, json_integer_value(id)));
     int32_t put = (int32_t)json_integer_value(id);
     if (special) KF_TRY(kf_tokenizer_set_special(t, put));
-    return is_control(text, n, special) ? KF_OK : find_in_texts(t, token, put, n);
+    if (!is_control(text, n, special)) return find_in_texts(t, token, put, n);
+    if (n) find_in_templates(t, token, put, n);
+    return KF_OK;
+}
+
+/* The vocabulary is whole, its pieces move no more: the list gets its texts, and its order. */
+static void finish_added(const kf_tokenizer *t, kf_added *list, size_t n, bool starts[256]) {
+    for (size_t i = 0; i < n; i++) {
+        list[i].text = kf_vocab_piece(&t->vocab, list[i].id, NULL);
+        starts[(unsigned char)list[i].text[0]] = true;
+    }
+    qsort(list, n, sizeof *list, longer_first);
 }
 
 static kf_status load_added(kf_tokenizer *t, const json_t *tokens) {
     kf_pipeline *p = &t->pipeline;
     size_t n = json_array_size(tokens);
     p->added = calloc(n + 1, sizeof *p->added);
-    if (!p->added) return KF_FAIL(KF_ERR_NO_MEMORY, "tokenizer: no memory for %zu added tokens", n);
+    p->control = calloc(n + 1, sizeof *p->control);
+    if (!p->added || !p->control) return KF_FAIL(KF_ERR_NO_MEMORY, "tokenizer: no memory for %zu added tokens", n);
     for (size_t i = 0; i < n; i++)
         KF_TRY(load_added_token(t, json_array_get(tokens, i)));
-    for (size_t i = 0; i < p->n_added; i++) { /* the vocabulary is whole: its pieces move no more */
-        p->added[i].text = kf_vocab_piece(&t->vocab, p->added[i].id, NULL);
-        p->starts_added[(unsigned char)p->added[i].text[0]] = true;
-    }
-    qsort(p->added, p->n_added, sizeof *p->added, longer_first);
+    finish_added(t, p->added, p->n_added, p->starts_added);
+    finish_added(t, p->control, p->n_control, p->starts_control);
     return KF_OK;
 }
 

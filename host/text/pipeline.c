@@ -144,29 +144,48 @@ static kf_status encode_stretch(stretch *s, const char *text, size_t n) {
     return status;
 }
 
-/* The added token that starts at text[0 .. n), the longest of several. */
-static const kf_added *added_at(const kf_pipeline *p, const char *text, size_t n) {
-    if (!p->starts_added[(unsigned char)text[0]]) return NULL;
-    for (size_t i = 0; i < p->n_added; i++)
-        if (p->added[i].n <= n && memcmp(p->added[i].text, text, p->added[i].n) == 0) return &p->added[i];
+/* The first of a list, which is the longest, that starts at text[0 .. n); with marks only of bytes whose mark is 0. */
+static const kf_added *first_of(const kf_added *list, size_t n_list, const char *text, const unsigned char *marks,
+                                size_t n) {
+    for (size_t i = 0; i < n_list; i++)
+        if (list[i].n <= n && memcmp(list[i].text, text, list[i].n) == 0 && (!marks || !memchr(marks, 1, list[i].n)))
+            return &list[i];
     return NULL;
 }
 
-kf_status kf_pipeline_encode(const kf_pipeline *p, const char *text, size_t n_bytes, kf_encoding *e) {
+/* The added token that starts at text[0 .. n), the longest of several; a control token only where marks say so. */
+static const kf_added *added_at(const kf_pipeline *p, const char *text, const unsigned char *marks, size_t n) {
+    unsigned char c = (unsigned char)text[0];
+    const kf_added *a = p->starts_added[c] ? first_of(p->added, p->n_added, text, NULL, n) : NULL;
+    const kf_added *control = marks && p->starts_control[c] ? first_of(p->control, p->n_control, text, marks, n) : NULL;
+    return control && (!a || control->n > a->n) ? control : a;
+}
+
+static bool is_blank(char c) {
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+kf_status kf_pipeline_encode(const kf_pipeline *p, const char *text, const unsigned char *marks, size_t n_bytes,
+                             kf_encoding *e) {
     stretch s = {.p = p, .e = e, .n_before = e->n_total};
     size_t from = 0;
-    for (size_t at = 0; p->n_added && at < n_bytes;) {
-        const kf_added *a = added_at(p, text + at, n_bytes - at);
+    for (size_t at = 0; (p->n_added || marks) && at < n_bytes;) {
+        const kf_added *a = added_at(p, text + at, marks ? marks + at : NULL, n_bytes - at);
         if (!a) {
             at++;
             continue;
         }
-        KF_TRY(encode_stretch(&s, text + from, at - from));
-        s.base += (int32_t)kf_utf8_length(text + from, at - from);
-        int32_t n_cps = (int32_t)kf_utf8_length(a->text, a->n);
+        size_t begin = at, end = at + a->n;
+        while (a->lstrip && begin > from && is_blank(text[begin - 1]))
+            begin--;
+        while (a->rstrip && end < n_bytes && is_blank(text[end]))
+            end++;
+        KF_TRY(encode_stretch(&s, text + from, begin - from));
+        s.base += (int32_t)kf_utf8_length(text + from, begin - from);
+        int32_t n_cps = (int32_t)kf_utf8_length(text + begin, end - begin);
         emit_added(&s, a, n_cps);
         s.base += n_cps;
-        from = at += a->n;
+        from = at = end;
     }
     return encode_stretch(&s, text + from, n_bytes - from);
 }
@@ -202,5 +221,6 @@ void kf_pipeline_free(kf_pipeline *p) {
     kf_bpe_free(&p->bpe);
     kf_splitter_free(&p->splitter);
     free(p->added);
+    free(p->control);
     *p = (kf_pipeline){0};
 }

@@ -62,7 +62,9 @@ bool kf_ends(const kf_template *t, kf_stretch text, kf_stretch part) {
     return part.n <= text.n && !memcmp(t->bytes + text.at + text.n - part.n, t->bytes + part.at, part.n);
 }
 
-/* ---- upper and lower case: one code point becomes one (Python also makes two of a few, such as the German sharp s) ---- */
+/* ---- upper and lower case ---- */
+
+/* One code point becomes one: Python makes two of a few, such as the German sharp s. */
 
 /* Whether the next letter begins a word, c being the character before it. */
 static bool begins_word(kf_case how, uint32_t c) {

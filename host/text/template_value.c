@@ -75,18 +75,19 @@ kf_status kf_values_new(kf_template *t, size_t n, uint32_t *at) {
 }
 
 kf_status kf_to_text(kf_template *t, uint32_t node, kf_value v, kf_stretch *out) {
-    char number[32] = "";
+    char number[32];
+    const char *word = number;
     switch (v.kind) {
     case KF_V_TEXT: *out = v.text; return KF_OK;
-    case KF_V_UNDEFINED: break;
-    case KF_V_NONE: strcpy(number, "None"); break;
-    case KF_V_BOOL: strcpy(number, v.integer ? "True" : "False"); break;
+    case KF_V_UNDEFINED: word = ""; break;
+    case KF_V_NONE: word = "None"; break;
+    case KF_V_BOOL: word = v.integer ? "True" : "False"; break;
     case KF_V_INT: snprintf(number, sizeof number, "%lld", (long long)v.integer); break;
     default:
         return KF_TEMPLATE_FAIL(t, KF_ERR_INVALID, node, "%s is shown as text, which kefu does not", kf_kind_name(v));
     }
-    *out = (kf_stretch){t->n_bytes, (uint32_t)strlen(number)};
-    return kf_put(t, number, NULL, out->n);
+    *out = (kf_stretch){t->n_bytes, (uint32_t)strlen(word)};
+    return kf_put(t, word, NULL, out->n);
 }
 
 /* ---- comparing ---- */

@@ -141,7 +141,7 @@ kf_status kf_tokenizer_encode(const kf_tokenizer *t, const char *text, size_t n_
     if (t->kind == KF_TOKENIZER_WORDPIECE)
         kf_wordpiece_encode(&t->wordpiece, &t->vocab, text, n_bytes, e);
     else
-        s = kf_pipeline_encode(&t->pipeline, text, n_bytes, e);
+        s = kf_pipeline_encode(&t->pipeline, text, NULL, n_bytes, e);
     if (s != KF_OK) {
         e->n = e->n_total = 0;
         return s;
@@ -149,6 +149,22 @@ kf_status kf_tokenizer_encode(const kf_tokenizer *t, const char *text, size_t n_
     for (size_t i = 0; special == KF_SPECIAL_ADD && i < t->n_after; i++)
         kf_encoding_add(e, t->after[i], 0, 0);
     return KF_OK;
+}
+
+kf_status kf_tokenizer_encode_marked(const kf_tokenizer *t, const char *text, const unsigned char *marks,
+                                     size_t n_bytes, kf_encoding *e) {
+    size_t bad_at;
+    e->n = e->n_total = 0;
+    if (t->kind != KF_TOKENIZER_BPE || t->pipeline.control_single_word)
+        return KF_FAIL(KF_ERR_UNSUPPORTED, "tokenizer.json: prompts with control tokens are made for BPE, and none of "
+                                           "them may be single_word");
+    if (n_bytes > TEXT_BYTES_MAX)
+        return KF_FAIL(KF_ERR_TOO_LARGE, "text of %zu bytes: a tokenizer takes at most %d", n_bytes, TEXT_BYTES_MAX);
+    if (!kf_utf8_valid(text, n_bytes, &bad_at))
+        return KF_FAIL(KF_ERR_INVALID, "text: byte %zu of %zu is not valid UTF-8", bad_at, n_bytes);
+    kf_status s = kf_pipeline_encode(&t->pipeline, text, marks, n_bytes, e);
+    if (s != KF_OK) e->n = e->n_total = 0;
+    return s;
 }
 
 size_t kf_tokenizer_vocab_size(const kf_tokenizer *t) {

@@ -51,6 +51,12 @@ void kf_tokenizer_close(kf_tokenizer *t);
 kf_status kf_tokenizer_encode(const kf_tokenizer *t, const char *text, size_t n_bytes, kf_special special,
                               kf_encoding *e);
 
+/* The same for a prompt that holds both a template's text and customers' words: marks [n_bytes] are 0 for bytes of the
+ * template, 1 for the others. Control tokens are found where they are spelled in bytes of the template alone; else the
+ * text is encoded as one, as Hugging Face does it. Nothing is added. KF_ERR_UNSUPPORTED: not for WordPiece. */
+kf_status kf_tokenizer_encode_marked(const kf_tokenizer *t, const char *text, const unsigned char *marks,
+                                     size_t n_bytes, kf_encoding *e);
+
 /* Bytes of the ids' text into out (cap bytes, no NUL), *n_bytes as many as it has even where cap was too small
  * (then KF_ERR_TOO_LARGE). skip_special leaves special tokens out. For streaming use kf_detokenizer. */
 kf_status kf_tokenizer_decode(const kf_tokenizer *t, const int32_t *ids, size_t n_ids, bool skip_special, char *out,
