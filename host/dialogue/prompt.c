@@ -27,6 +27,9 @@ typedef struct label_tokens {
 
 struct kf_prompt {
     const kf_tokenizer *tokenizer;
+    kf_chat *chat; /* NULL: a form of prompt.json; else of all below only max_turns and stops are used */
+    char *system;  /* NULL: none */
+    enum { THINKING_OFF, THINKING_HIDDEN, THINKING_SHOWN } thinking;
     int32_t bos; /* -1: none */
     int32_t marks[F_END + 1];
     label_tokens intent, sentiment, entity;
@@ -40,6 +43,10 @@ bool kf_prompt_is_stop(const kf_prompt *p, int32_t id) {
     for (size_t i = 0; i < p->n_stops; i++)
         if (p->stops[i] == id) return true;
     return false;
+}
+
+bool kf_prompt_hides_thoughts(const kf_prompt *p) {
+    return p->chat && p->thinking != THINKING_SHOWN;
 }
 
 /* ---- tokenising ---- */
@@ -72,16 +79,14 @@ static size_t answered_turns(const kf_turn *history, size_t n_history, size_t ma
     return n;
 }
 
-kf_status kf_prompt_prepare(const kf_prompt *p, kf_arena *arena, kf_str text, const kf_turn *history, size_t n_history,
-                            size_t max_ids, kf_prompt_texts *out) {
+static kf_status prepare_texts(const kf_prompt *p, kf_arena *arena, const kf_prompt_in *in, kf_prompt_texts *out) {
     bool cut, cut_reply;
-    size_t at[KF_PROMPT_MAX_TURNS], n = answered_turns(history, n_history, p->max_turns, at);
-    out->n_turns = 0;
-    KF_TRY(tokenise(p, arena, text, max_ids, &out->text, &cut));
+    size_t at[KF_PROMPT_MAX_TURNS], n = answered_turns(in->history, in->n_history, p->max_turns, at);
+    KF_TRY(tokenise(p, arena, in->text, in->max_ids, &out->text, &cut));
     for (size_t i = 0; i < n; i++) {
         kf_prompt_ids said, reply;
-        KF_TRY(tokenise(p, arena, history[at[i]].text, max_ids, &said, &cut));
-        KF_TRY(tokenise(p, arena, history[at[i] + 1].text, max_ids, &reply, &cut_reply));
+        KF_TRY(tokenise(p, arena, in->history[at[i]].text, in->max_ids, &said, &cut));
+        KF_TRY(tokenise(p, arena, in->history[at[i] + 1].text, in->max_ids, &reply, &cut_reply));
         if (cut || cut_reply) {
             out->n_turns = 0; /* what is older than a turn that cannot stand here makes no sense without it */
             continue;
@@ -90,6 +95,46 @@ kf_status kf_prompt_prepare(const kf_prompt *p, kf_arena *arena, kf_str text, co
         out->turns[out->n_turns++].reply = reply;
     }
     return KF_OK;
+}
+
+/* ---- with a chat template ---- */
+
+/* The system's message, n turns of which at[] has the first messages, and the text. Returns how many. */
+static size_t lay_messages(const kf_prompt *p, const kf_prompt_in *in, const size_t *at, size_t n, kf_message *out) {
+    size_t k = 0;
+    if (p->system) out[k++] = (kf_message){"system", p->system, strlen(p->system)};
+    for (size_t i = 0; i < n; i++) {
+        kf_str said = in->history[at[i]].text, reply = in->history[at[i] + 1].text;
+        out[k++] = (kf_message){"user", said.s, said.n};
+        out[k++] = (kf_message){"assistant", reply.s, reply.n};
+    }
+    out[k++] = (kf_message){"user", in->text.s, in->text.n};
+    return k;
+}
+
+/* Where not even the text leaves n_reply, it may take all but one id: a short reply rather than none. */
+static kf_status prepare_chat(const kf_prompt *p, kf_arena *arena, const kf_prompt_in *in, kf_prompt_texts *out) {
+    kf_message messages[2 * KF_PROMPT_MAX_TURNS + 2];
+    size_t at[KF_PROMPT_MAX_TURNS], n = answered_turns(in->history, in->n_history, p->max_turns, at);
+    kf_encoding e = {.cap = in->max_ids, .ids = kf_arena_alloc(arena, in->max_ids * sizeof *e.ids)};
+    if (!e.ids) return KF_FAIL(KF_ERR_NO_MEMORY, "prompt: the job's arena has no room for %zu ids", in->max_ids);
+    for (size_t first = 0; first <= n; first++) {
+        kf_rendered prompt;
+        kf_chat_in chat = {.messages = messages, .thinking = p->thinking != THINKING_OFF, .now = in->now};
+        chat.n_messages = lay_messages(p, in, at + first, n - first, messages);
+        KF_TRY(kf_chat_render(p->chat, &chat, &prompt));
+        KF_TRY(kf_chat_encode(p->chat, &prompt, &e));
+        out->in_thought = kf_chat_opens_thought(&prompt);
+        if (e.n_total + in->n_reply <= in->max_ids) break;
+    }
+    out->text = (kf_prompt_ids){.ids = e.ids, .n = e.n_total > e.n ? SIZE_MAX : e.n};
+    return KF_OK;
+}
+
+kf_status kf_prompt_prepare(const kf_prompt *p, kf_arena *arena, const kf_prompt_in *in, kf_prompt_texts *out) {
+    out->n_turns = 0;
+    out->in_thought = false;
+    return p->chat ? prepare_chat(p, arena, in, out) : prepare_texts(p, arena, in, out);
 }
 
 /* ---- laying out ---- */
@@ -163,6 +208,11 @@ static void put_turn(const kf_prompt *p, writer *w, const layout *l, kf_prompt_i
 
 size_t kf_prompt_build(const kf_prompt *p, const kf_prompt_texts *texts, const kf_understanding *u, int32_t *ids,
                        size_t cap) {
+    if (p->chat) {
+        writer w = {.ids = ids, .cap = cap};
+        put_ids(&w, texts->text);
+        return w.full ? 0 : w.n;
+    }
     for (size_t first = 0; first <= texts->n_turns; first++) {
         writer w = {.ids = ids, .cap = cap};
         put_id(&w, p->bos);
@@ -273,17 +323,80 @@ static kf_status read_form(const source *in, kf_prompt *p) {
     return read_stops(in, p);
 }
 
+static kf_status read_chat_settings(const source *in, kf_prompt *p) {
+    static const char *const keys[] = {"system", "thinking", "max_history_turns", NULL};
+    static const char *const choices[] = {"off", "hidden", "shown"};
+    const json_t *system = json_object_get(in->root, "system"), *thinking = json_object_get(in->root, "thinking");
+    KF_TRY(kf_json_only(in->root, in->path, "the prompt of a chat template", keys));
+    KF_TRY(read_count(in, "max_history_turns", KF_PROMPT_MAX_TURNS, &p->max_turns));
+    if (system && !json_is_string(system)) return KF_FAIL(KF_ERR_CORRUPT, "%s: system must be a text", in->path);
+    if (system && !(p->system = strdup(json_string_value(system))))
+        return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for system", in->path);
+    if (!thinking) return KF_OK;
+    for (unsigned i = 0; i < 3; i++) {
+        if (!json_is_string(thinking) || strcmp(json_string_value(thinking), choices[i])) continue;
+        p->thinking = i;
+        return KF_OK;
+    }
+    return KF_FAIL(KF_ERR_CORRUPT, "%s: thinking must be \"off\", \"hidden\" or \"shown\"", in->path);
+}
+
+/* A template that takes no conversation of ours (a system's message, turns of customer and shop) is refused at start,
+ * not at the first request. */
+static kf_status try_chat(const kf_prompt *p, const char *dir) {
+    static const kf_turn history[] = {{KF_ROLE_USER, {"a", 1}}, {KF_ROLE_ASSISTANT, {"b", 1}}};
+    const size_t at[] = {0};
+    kf_message messages[4];
+    kf_rendered prompt;
+    for (size_t n = 0; n < 2; n++) {
+        kf_prompt_in in = {.text = {"c", 1}, .history = history, .n_history = 2};
+        kf_chat_in chat = {.messages = messages, .thinking = p->thinking != THINKING_OFF};
+        chat.n_messages = lay_messages(p, &in, at, n, messages);
+        if (kf_chat_render(p->chat, &chat, &prompt) == KF_OK) continue;
+        char text[400];
+        snprintf(text, sizeof text, "%s", kf_error_text());
+        return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: a conversation %s cannot be rendered: %s", dir,
+                       p->system ? "with prompt.json's system text" : "without a system text", text);
+    }
+    return KF_OK;
+}
+
+/* root: prompt.json; NULL: there is none. */
+static kf_status open_chat(kf_prompt *p, const char *dir, const char *path, const json_t *root) {
+    p->max_turns = KF_PROMPT_MAX_TURNS;
+    KF_TRY(kf_chat_open(dir, p->tokenizer, &p->chat));
+    if (root) KF_TRY(read_chat_settings(&(source){.path = path, .root = root, .tokenizer = p->tokenizer}, p));
+    int32_t eos = kf_chat_eos(p->chat);
+    if (eos >= 0) p->stops[p->n_stops++] = eos;
+    return try_chat(p, dir);
+}
+
 /* A form that nobody wrote down would be a guess, and the replies nonsense. */
-static kf_status read_form_file(kf_prompt *p, const char *path) {
+static kf_status no_form(const char *path) {
+    return KF_FAIL(KF_ERR_NOT_FOUND,
+                   "%s: no such file, and no chat_template beside it; write down there what a prompt of this decoder "
+                   "is made of, or {\"earlier_turn\": [], \"present_turn\": [\"text\"]} for the text alone",
+                   path);
+}
+
+static bool has_either(const json_t *root, const char *a, const char *b) {
+    return json_object_get(root, a) || json_object_get(root, b);
+}
+
+static kf_status read_any(kf_prompt *p, const char *dir, const char *path) {
     json_t *root;
-    kf_status s = kf_json_read(path, KF_JSON_BYTES_MAX, JSON_REJECT_DUPLICATES, &root, NULL);
-    if (s == KF_ERR_NOT_FOUND)
-        return KF_FAIL(s,
-                       "%s: no such file; write down there what a prompt of this decoder is made of, or "
-                       "{\"earlier_turn\": [], \"present_turn\": [\"text\"]} for the text alone",
-                       path);
-    if (s != KF_OK) return s;
-    s = read_form(&(source){.path = path, .root = root, .tokenizer = p->tokenizer}, p);
+    KF_TRY(kf_json_read_optional(path, KF_JSON_BYTES_MAX, JSON_REJECT_DUPLICATES, &root));
+    source in = {.path = path, .root = root, .tokenizer = p->tokenizer};
+    kf_status s = KF_ERR_NOT_FOUND;
+    if (!has_either(root, "earlier_turn", "present_turn")) s = open_chat(p, dir, path, root);
+    if (s == KF_ERR_NOT_FOUND) {
+        if (!root)
+            s = no_form(path);
+        else if (has_either(root, "system", "thinking"))
+            s = KF_FAIL(KF_ERR_CORRUPT, "%s is for a chat_template, and there is none beside it", path);
+        else
+            s = read_form(&in, p);
+    }
     json_decref(root);
     return s;
 }
@@ -295,7 +408,7 @@ kf_status kf_prompt_open(const char *dir, const kf_tokenizer *t, kf_prompt **out
     kf_prompt *p = calloc(1, sizeof *p);
     if (!p) return KF_FAIL(KF_ERR_NO_MEMORY, "prompt: no memory");
     p->tokenizer = t;
-    kf_status s = read_form_file(p, path);
+    kf_status s = read_any(p, dir, path);
     if (s == KF_OK) {
         *out = p;
     } else {
@@ -316,5 +429,7 @@ void kf_prompt_close(kf_prompt *p) {
     free_labels(&p->intent);
     free_labels(&p->sentiment);
     free_labels(&p->entity);
+    kf_chat_close(p->chat);
+    free(p->system);
     free(p);
 }

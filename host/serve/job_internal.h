@@ -46,6 +46,7 @@ typedef struct kf_job_impl {
     size_t max_ids;
     char *reply; /* [reply_cap + 1] */
     size_t reply_cap;
+    bool hides_thoughts;
     float *logprobs; /* [max_tokens] or NULL */
     char *parts;     /* [2 * reply_cap] copies of what was streamed, each with its NUL; NULL without stream */
 
@@ -56,6 +57,8 @@ typedef struct kf_job_impl {
     kf_detokenizer detokenizer;
     size_t n_prompt, n_written, max_new;     /* tokens */
     size_t n_reply, n_sendable, n_published; /* bytes */
+    size_t n_plain; /* bytes of the reply that are no thought and no part of a tag; all where nothing is hidden */
+    bool in_thought, after_thought; /* inside <think>; behind it, before the first word */
     kf_finish finish;
     kf_job_times times;
     kf_response final;

@@ -87,11 +87,18 @@ static kf_status tokenise(kf_server *s, kf_job_impl *j) {
 static kf_status prepare_reply(kf_server *s, kf_job_impl *j) {
     const kf_request *r = &j->job.request;
     kf_arena *a = &j->job.arena;
-    KF_TRY(kf_prompt_prepare(s->models.prompt, a, r->text, r->history, r->n_history, s->models.decoder_max_seqlen,
-                             &j->texts));
     j->max_ids = s->models.decoder_max_seqlen;
     j->max_new = r->generate.max_tokens < j->max_ids / 2 ? r->generate.max_tokens : j->max_ids / 2;
     if (j->max_new == 0) j->max_new = 1;
+    kf_prompt_in in = {.text = r->text,
+                       .history = r->history,
+                       .n_history = r->n_history,
+                       .max_ids = j->max_ids,
+                       .n_reply = j->max_new,
+                       .now = kf_clock_wall_ns() / 1000000000};
+    KF_TRY(kf_prompt_prepare(s->models.prompt, a, &in, &j->texts));
+    j->hides_thoughts = kf_prompt_hides_thoughts(s->models.prompt);
+    j->in_thought = j->hides_thoughts && j->texts.in_thought;
     j->reply_cap = j->max_new * KF_REPLY_BYTES_PER_TOKEN;
     j->ids = kf_arena_alloc(a, j->max_ids * sizeof *j->ids);
     j->reply = kf_arena_alloc(a, j->reply_cap + 1);

@@ -13,7 +13,9 @@ typedef struct kf_writer {
 } kf_writer;
 
 /* Adds a token. True: the reply is over, j->finish says why and j->reply is complete and NUL-terminated. Until then
- * the first j->n_sendable bytes will stand whatever comes: text that may be the start of a stop string is held back. */
+ * the first j->n_sendable bytes will stand whatever comes: text that may be the start of a stop string is held back.
+ * Where j->hides_thoughts, what stands in <think> … </think> is dropped, with the white space behind it; a tag that is
+ * begun is held back, and never sent in part. */
 bool kf_writer_add(const kf_writer *w, kf_job_impl *j, int32_t token, float logprob);
 
 /* Ends it from outside (cancelled, failed, no room for more tokens). */

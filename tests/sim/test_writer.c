@@ -1,6 +1,7 @@
-/* Aim: tokens become text: whole characters only, nothing of a stop string or after it, and what was said to be
- * sendable is never taken back. Method: the tiny decoder's tokenizer, a token a byte, so that every text can be fed
- * byte by byte; cases by hand, then random texts and stop strings from a seed against a plain search. */
+/* Aim: tokens become text: whole characters only, nothing of a stop string or after it, nothing of a thought and no
+ * half of its tags, and what was said to be sendable is never taken back. Method: the tiny decoder's tokenizer, a token
+ * a byte, so that every text can be fed byte by byte; cases by hand, then random texts and stop strings from a seed
+ * against a plain search. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -167,6 +168,89 @@ static void against_plain_search(void **state) {
     }
 }
 
+/* ---- thoughts ---- */
+
+static void thoughts_are_dropped(void **state) {
+    (void)state;
+    static const struct {
+        const char *fed, *want;
+        bool in_thought;
+    } cases[] = {
+        {"<think>\nhm\n</think>\n\n好的", "好的", false},
+        {"hm\n</think>\n\n好的", "好的", true}, /* the prompt ended in <think> */
+        {"<think></think>a<think>b</think> c", "ac", false},
+        {"a<b <thin> <think", "a<b <thin> ", false},
+        {"a<", "a<", false},
+        {"a<t", "a", false},
+        {"<think>all thought, no end", "", false},
+        {"<think>x</thin</think>y", "y", false},
+        {"<<think>x</think>y", "<y", false},
+        {"</think>a", "</think>a", false},
+        {"<think>a<think>b</think>c", "c", false},
+        {"<think>x</think> \n ", "", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        reply r;
+        begin(&r, 200, NULL, 0);
+        r.job.hides_thoughts = true;
+        r.job.in_thought = cases[i].in_thought;
+        assert_false(feed(&r, cases[i].fed, strlen(cases[i].fed)));
+        kf_writer_end(&r.job, KF_FINISH_STOP);
+        assert_string_equal(r.text, cases[i].want);
+    }
+    reply shown;
+    begin(&shown, 200, NULL, 0);
+    feed(&shown, "<think>a</think>b", 17);
+    assert_int_equal(shown.job.n_sendable, 17);
+}
+
+/* Tags, halves of them, and a stop string that a thought may part. */
+static void random_thoughts(char *out) {
+    static const char *const parts[] = {"<think>", "</think>", "<thi", "</t", "<", "a", "\n", "E", "ND", "好"};
+    *out = 0;
+    for (unsigned n = 1 + draw(14); n > 0; n--)
+        strcat(out, parts[draw(10)]);
+}
+
+static size_t without_thoughts(const char *text, char *out) {
+    size_t n = 0, last = 0; /* what is before the last thought has been read as text */
+    bool thought = false, after = false;
+    while (*text) {
+        const char *tag = thought ? "</think>" : "<think>";
+        if (!strncmp(text, tag, strlen(tag))) {
+            text += strlen(tag);
+            after = thought;
+            thought = !thought;
+            last = n;
+            continue;
+        }
+        after = after && strchr(" \t\r\n", *text);
+        if (!thought && !after) out[n++] = *text;
+        text++;
+    }
+    out[n] = 0;
+    for (size_t half = 6; !thought && half > 1; half--)
+        if (n >= last + half && !strncmp(out + n - half, "<think>", half)) return n - half;
+    return n;
+}
+
+static void thoughts_against_plain_search(void **state) {
+    (void)state;
+    for (int i = 0; i < 50000; i++) {
+        reply r;
+        char text[256], plain[256], stop[][16] = {"END"};
+        const char *pointers[] = {stop[0]};
+        random_thoughts(text);
+        begin(&r, 500, pointers, 1);
+        r.job.hides_thoughts = true;
+        if (!feed(&r, text, strlen(text))) kf_writer_end(&r.job, KF_FINISH_STOP);
+        plain[without_thoughts(text, plain)] = 0;
+        size_t n = plain_search(plain, stop, 1);
+        if (r.job.n_reply != n || memcmp(r.text, plain, n))
+            fail_msg("`%s`: came `%s`, wanted `%s`", text, r.text, plain);
+    }
+}
+
 int main(void) {
     char *models = tiny_models(), dir[256];
     snprintf(dir, sizeof dir, "%s/decoder", models);
@@ -178,8 +262,14 @@ int main(void) {
     }
     writer = (kf_writer){tokenizer, prompt, &config};
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(whole_characters), cmocka_unit_test(no_nul),    cmocka_unit_test(limits),
-        cmocka_unit_test(stop_strings),     cmocka_unit_test(held_back), cmocka_unit_test(against_plain_search),
+        cmocka_unit_test(whole_characters),
+        cmocka_unit_test(no_nul),
+        cmocka_unit_test(limits),
+        cmocka_unit_test(stop_strings),
+        cmocka_unit_test(held_back),
+        cmocka_unit_test(against_plain_search),
+        cmocka_unit_test(thoughts_are_dropped),
+        cmocka_unit_test(thoughts_against_plain_search),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     kf_prompt_close(prompt);

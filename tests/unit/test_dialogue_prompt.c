@@ -24,7 +24,11 @@ static size_t build(const char *text, const kf_turn *history, size_t n_history, 
                     size_t cap) {
     kf_prompt_texts texts;
     kf_arena_reset(&arena);
-    assert_int_equal(kf_prompt_prepare(prompt, &arena, str(text), history, n_history, 100, &texts), KF_OK);
+    assert_int_equal(kf_prompt_prepare(
+                         prompt, &arena,
+                         &(kf_prompt_in){.text = str(text), .history = history, .n_history = n_history, .max_ids = 100},
+                         &texts),
+                     KF_OK);
     return kf_prompt_build(prompt, &texts, u, ids, cap);
 }
 
