@@ -1,4 +1,5 @@
-/* Sampling one token a row, without sorting and without scratch: penalty, temperature, top-k, top-p, min-p, the draw.
+/* Sampling one token a row, without sorting and without scratch: mask, adjustments, penalty, temperature, top-k,
+ * top-p, min-p, the draw.
  *
  * A filter keeps the tokens whose value is at least a threshold, found by radix selection as on the CPU: values become
  * ordered integers, and four passes over the row, one for each byte from the highest, count (top-k) or weigh (top-p)
@@ -50,17 +51,21 @@ __device__ static float value_of(uint32_t key) {
     return __uint_as_float(key ^ (key >> 31 ? 0x80000000u : 0xffffffffu));
 }
 
+constexpr uint32_t NONE_KEY = 0x007fffffu; /* of minus infinity: a token that is not allowed */
+
 /* One row, as its block sees it. */
 struct row {
     const float *logits;
-    const uint32_t *seen; /* bits, or NULL */
+    const uint32_t *seen;    /* bits, or NULL */
+    const uint32_t *allowed; /* bits, or NULL: all */
     size_t vocab_size;
     float penalty, temperature;
     float max;     /* of the values */
     uint32_t kept; /* tokens whose key is at least this are still in */
 
-    /* The logit after the repetition penalty and the temperature; -0 becomes 0: equal values have equal keys. */
+    /* The logit after the mask, the repetition penalty and the temperature; -0 becomes 0: equal values, equal keys. */
     __device__ float value(size_t id) const {
+        if (allowed && !(allowed[id / 32] >> id % 32 & 1)) return value_of(NONE_KEY);
         float v = logits[id];
         if (seen && (seen[id / 32] >> id % 32 & 1)) v = v < 0 ? v * penalty : v / penalty;
         return v / temperature + 0.0f;
@@ -166,8 +171,17 @@ __device__ static uint32_t threshold(const row *r, u64 want, bool weigh, row_sha
     return key;
 }
 
+__device__ static size_t count_allowed(const row *r, row_shared *sh) {
+    u64 n = 0;
+    if (!r->allowed) return r->vocab_size;
+    for (size_t w = threadIdx.x; w < (r->vocab_size + 31) / 32; w += blockDim.x)
+        n += (u64)__popc(r->allowed[w]);
+    return block_reduce<false>(n, sh);
+}
+
 __device__ static void filter(row *r, const kf_sample_params *p, row_shared *sh) {
-    if (p->top_k > 0 && (size_t)p->top_k < r->vocab_size) r->kept = threshold(r, (u64)p->top_k, false, sh);
+    if (r->allowed) r->kept = NONE_KEY + 1;
+    if (p->top_k > 0 && (size_t)p->top_k < count_allowed(r, sh)) r->kept = threshold(r, (u64)p->top_k, false, sh);
     if (p->top_p < 1) {
         double want = (double)(p->top_p > 0 ? p->top_p : 0) * (double)weight_kept(r, sh);
         r->kept = threshold(r, (u64)ceil(want), true, sh);
@@ -222,6 +236,7 @@ __device__ static int32_t draw(const row *r, float uniform, row_shared *sh) {
 /* Of the logits as they are. */
 __device__ static float log_prob(row *r, int32_t token, row_shared *sh) {
     r->seen = NULL;
+    r->allowed = NULL;
     r->temperature = 1;
     r->kept = 0;
     argmax(r, sh);
@@ -233,13 +248,41 @@ __device__ static void mark(const kf_sampler *sm, int32_t slot, int32_t id) {
     atomicOr(&sm->seen[(size_t)slot * ((sm->vocab_size + 31) / 32) + (size_t)id / 32], 1u << id % 32);
 }
 
-__global__ void sample(kf_sample_out *out, const float *logits, const kf_sample_params *params, kf_sampler sm,
+/* Adds each value to its logit, which goes into its place: once more with `back` puts the logits back. */
+__device__ static void adjust(float *logits, const kf_sample_params *p, kf_logit_adjust *list, bool back) {
+    if (p->n_adjust == 0) return;
+    for (unsigned i = threadIdx.x; i < (unsigned)p->n_adjust; i += blockDim.x) {
+        kf_logit_adjust *a = &list[p->adjust + (int32_t)i];
+        float was = logits[a->token];
+        logits[a->token] = back ? a->value : was + a->value;
+        a->value = was;
+    }
+    __syncthreads();
+}
+
+/* The token of the adjusted logits; -1: none is allowed. */
+__device__ static int32_t choose(row *r, const kf_sample_params *p, row_shared *sh) {
+    int32_t token = argmax(r, sh);
+    if (!isfinite(r->max)) { /* a temperature so small that the quotients overflow: greedy, its limit */
+        r->temperature = 1;
+        token = argmax(r, sh);
+        return isfinite(r->max) ? token : -1;
+    }
+    if (!(p->temperature > 0)) return token;
+    filter(r, p, sh);
+    return draw(r, kf_random_uniform(p->seed_lo, p->seed_hi, p->position), sh);
+}
+
+__global__ void sample(kf_sample_out *out, float *logits, const kf_sample_params *params, kf_sampler sm,
                        const kf_cuda_fault *fault) {
     SHARED_ARRAY(row_shared, sh, [1]);
     if (fault->found) return;
     const kf_sample_params p = params[blockIdx.x];
-    row r = {.logits = logits + blockIdx.x * sm.vocab_size,
+    const size_t words = (sm.vocab_size + 31) / 32;
+    float *own = logits + blockIdx.x * sm.vocab_size;
+    row r = {.logits = own,
              .seen = NULL,
+             .allowed = p.allowed > 0 ? sm.allowed + (size_t)(p.allowed - 1) * words : NULL,
              .vocab_size = sm.vocab_size,
              .penalty = p.repetition_penalty,
              .temperature = p.temperature > 0 ? p.temperature : 1,
@@ -247,19 +290,19 @@ __global__ void sample(kf_sample_out *out, const float *logits, const kf_sample_
              .kept = 0};
     bool bad = false;
     for (size_t id = threadIdx.x; id < r.vocab_size; id += blockDim.x)
-        bad |= !isfinite(r.logits[id]);
+        bad |= !isfinite(own[id]);
     if (__syncthreads_or(bad)) {
         if (threadIdx.x == 0) out[blockIdx.x] = kf_sample_out{};
         return;
     }
-    if (p.slot >= 0 && p.repetition_penalty != 1) r.seen = sm.seen + (size_t)p.slot * ((sm.vocab_size + 31) / 32);
-    int32_t token = argmax(&r, sh);
-    if (!isfinite(r.max)) { /* a temperature so small that the quotients overflow: greedy, its limit */
-        r.temperature = 1;
-        token = argmax(&r, sh);
-    } else if (p.temperature > 0) {
-        filter(&r, &p, sh);
-        token = draw(&r, kf_random_uniform(p.seed_lo, p.seed_hi, p.position), sh);
+    if (p.slot >= 0 && p.repetition_penalty != 1) r.seen = sm.seen + (size_t)p.slot * words;
+    adjust(own, &p, sm.adjust, false);
+    int32_t token = choose(&r, &p, sh);
+    __syncthreads(); /* all have read the logits */
+    adjust(own, &p, sm.adjust, true);
+    if (token < 0) {
+        if (threadIdx.x == 0) out[blockIdx.x] = kf_sample_out{};
+        return;
     }
     float logprob = log_prob(&r, token, sh);
     if (threadIdx.x != 0) return;
@@ -269,7 +312,7 @@ __global__ void sample(kf_sample_out *out, const float *logits, const kf_sample_
     mark(&sm, p.slot, token);
 }
 
-void kf_cuda_sample(kf_stream *s, kf_sample_out *out, const float *logits, const kf_sample_params *params,
+void kf_cuda_sample(kf_stream *s, kf_sample_out *out, float *logits, const kf_sample_params *params,
                     const kf_sampler *sm, size_t n_rows) {
     if (!kf_cuda_runs(s) || n_rows == 0) return;
     size_t n_warps = (sm->vocab_size + WARP_TOKENS - 1) / WARP_TOKENS;

@@ -120,8 +120,16 @@ typedef struct kf_sample_params {
     int32_t top_k;            /* 0: off */
     int32_t slot;             /* the sequence's slot in last_token and seen, -1: touch neither */
     uint32_t seed_lo, seed_hi;
-    uint32_t position; /* of the token to be drawn: the random number is a hash of (seed, position) */
+    uint32_t position;        /* of the token to be drawn: the random number is a hash of (seed, position) */
+    int32_t allowed;          /* 0: every token; i: those of the sampler's allowed row i - 1 */
+    int32_t adjust, n_adjust; /* the sampler's adjust[adjust .. adjust + n_adjust) are added to the logits */
 } kf_sample_params;
+
+/* Presence and frequency penalties and a logit bias come to this: a sum for each token that they touch. */
+typedef struct kf_logit_adjust {
+    int32_t token; /* each at most once a row */
+    float value;   /* finite */
+} kf_logit_adjust;
 
 typedef struct kf_sample_out {
     int32_t token;
@@ -133,6 +141,8 @@ typedef struct kf_sampler {
     int32_t *last_token; /* [n_slots] */
     uint32_t *seen;      /* [n_slots, (vocab_size + 31) / 32], a bit a token id */
     size_t vocab_size;
+    const uint32_t *allowed; /* as seen, a row for each row that names one; no bit beyond the vocabulary. May be NULL */
+    kf_logit_adjust *adjust; /* those of all rows; a draw leaves its own changed. May be NULL */
 } kf_sampler;
 
 /* ---- the table ---- */
@@ -198,7 +208,7 @@ struct kf_device_ops {
     void (*gather_rows)(kf_stream *s, void *out, const void *x, const int32_t *row_idx, size_t n_rows, size_t width);
     void (*mean_rows)(kf_stream *s, void *out, const void *x, const int32_t *cu_seqlens, size_t n_seqs, size_t width);
     void (*mark_seen)(kf_stream *s, const kf_sampler *sm, const int32_t *slots, const int32_t *ids, size_t n);
-    void (*sample)(kf_stream *s, kf_sample_out *out, const float *logits, const kf_sample_params *params,
+    void (*sample)(kf_stream *s, kf_sample_out *out, float *logits, const kf_sample_params *params,
                    const kf_sampler *sm, size_t n_rows);
 };
 
@@ -354,10 +364,12 @@ static inline void kf_mark_seen(kf_stream *s, const kf_sampler *sm, const int32_
     s->ops->mark_seen(s, sm, slots, ids, n);
 }
 
-/* Draws one token a row: penalty, temperature, top-k, top-p, min-p, in this order (as transformers orders them),
- * then the draw. logits: f32 [n_rows, vocab_size], device. params, out: device, [n_rows]. Also stores the token in
- * last_token and seen of its slot, so that the next step can be enqueued before the host has read this one. */
-static inline void kf_sample(kf_stream *s, kf_sample_out *out, const float *logits, const kf_sample_params *params,
+/* Draws one token a row of those allowed: adjustments, repetition penalty, temperature, top-k, top-p, min-p, in this
+ * order (as transformers orders them), then the draw. A row that allows none counts as not finite. logits: f32
+ * [n_rows, vocab_size], device; written and put back where there are adjustments. params, out: device, [n_rows]. Also
+ * stores the token in last_token and seen of its slot, so that the next step can be enqueued before the host has read
+ * this one. */
+static inline void kf_sample(kf_stream *s, kf_sample_out *out, float *logits, const kf_sample_params *params,
                              const kf_sampler *sm, size_t n_rows) {
     s->ops->sample(s, out, logits, params, sm, n_rows);
 }

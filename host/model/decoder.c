@@ -115,6 +115,7 @@ static kf_status check_seqs(const kf_decoder *m, const kf_decoder_seq *seqs, siz
         KF_REQUIRE(q->n_tokens > 0 && (q->input_ids || (q->n_tokens == 1 && q->n_computed > 0)));
         KF_REQUIRE(q->n_computed + q->n_tokens <= kf_kv_cache_reserved(m->cache, (size_t)q->slot) &&
                    q->n_computed + q->n_tokens <= m->max_seqlen);
+        KF_REQUIRE(q->n_adjust <= m->max_seqlen + KF_DECODER_BIAS_MAX);
         KF_TRY(check_ids(m, q));
         m->slot_used[q->slot] = true;
         n_tokens += q->n_tokens;
@@ -123,6 +124,25 @@ static kf_status check_seqs(const kf_decoder *m, const kf_decoder_seq *seqs, siz
         return KF_FAIL(KF_ERR_TOO_LARGE, "%zu tokens in one step, this model was opened for %zu", n_tokens,
                        m->max_tokens);
     return KF_OK;
+}
+
+/* How a sequence's token is drawn. */
+static void fill_params(kf_decoder_step *step, const kf_decoder_seq *q) {
+    const kf_decoder_inputs *in = &step->in;
+    const size_t words = (step->m->config.vocab_size + 31) / 32;
+    kf_sample_params *p = &in->params[step->n_rows];
+    in->row_idx[step->n_rows++] = (int32_t)step->batch.n_tokens - 1;
+    *p = q->params;
+    p->slot = q->slot;
+    p->position = (uint32_t)(q->n_computed + q->n_tokens);
+    p->allowed = 0;
+    p->adjust = (int32_t)step->n_adjust;
+    p->n_adjust = (int32_t)q->n_adjust;
+    if (q->n_adjust) memcpy(in->adjust + step->n_adjust, q->adjust, q->n_adjust * sizeof *q->adjust);
+    step->n_adjust += q->n_adjust;
+    if (!q->allowed) return;
+    memcpy(in->allowed + step->n_allowed * words, q->allowed, words * sizeof *q->allowed);
+    p->allowed = (int32_t)++step->n_allowed;
 }
 
 /* One sequence's rows of the step's input. */
@@ -147,16 +167,12 @@ static void fill_seq(kf_decoder_step *step, const kf_decoder_seq *q, size_t seq_
     in->cu_seqlens[seq_idx + 1] = (int32_t)step->batch.n_tokens;
     in->kv_len[seq_idx] = (int32_t)(q->n_computed + q->n_tokens);
     memcpy(in->block_table + seq_idx * max_blocks, table, max_blocks * sizeof *table);
-    if (!q->sample) return;
-    in->row_idx[step->n_rows] = (int32_t)step->batch.n_tokens - 1;
-    in->params[step->n_rows] = q->params;
-    in->params[step->n_rows].slot = q->slot;
-    in->params[step->n_rows++].position = (uint32_t)(q->n_computed + q->n_tokens);
+    if (q->sample) fill_params(step, q);
 }
 
 void kf_decoder_step_begin(kf_decoder_step *step, size_t n_seqs) {
     const kf_decoder_inputs *device = &step->m->in;
-    step->n_rows = step->n_seen = 0;
+    step->n_rows = step->n_seen = step->n_allowed = step->n_adjust = 0;
     step->batch = (kf_batch){.n_seqs = n_seqs,
                              .input_ids = device->input_ids,
                              .position_ids = device->position_ids,
@@ -170,7 +186,11 @@ void kf_decoder_step_begin(kf_decoder_step *step, size_t n_seqs) {
 
 void kf_decoder_copy_inputs(const kf_decoder_step *step, kf_stream *s, size_t n_seqs) {
     const char *begin = step->in.base, *end = (const char *)(step->in.block_table + n_seqs * step->paged.max_blocks);
-    kf_copy_in(s, step->m->in.base, begin, (size_t)(end - begin));
+    const kf_decoder_inputs *in = &step->in, *device = &step->m->in;
+    const size_t words = (step->m->config.vocab_size + 31) / 32;
+    kf_copy_in(s, device->base, begin, (size_t)(end - begin));
+    if (step->n_allowed) kf_copy_in(s, device->allowed, in->allowed, step->n_allowed * words * sizeof *in->allowed);
+    if (step->n_adjust) kf_copy_in(s, device->adjust, in->adjust, step->n_adjust * sizeof *in->adjust);
 }
 
 /* The sampler's seen tokens: forgotten where a sequence starts, then the prompt's are added. */
@@ -238,6 +258,8 @@ static void carve_inputs(kf_carve *c, const kf_decoder *m, kf_decoder_inputs *in
     in->row_idx = kf_carve_take(c, n_seqs, sizeof(int32_t));
     in->params = kf_carve_take(c, n_seqs, sizeof *in->params);
     in->block_table = kf_carve_take(c, n_seqs * kf_kv_cache_max_blocks(m->cache), sizeof(int32_t));
+    in->allowed = kf_carve_take(c, n_seqs * ((m->config.vocab_size + 31) / 32), sizeof *in->allowed);
+    in->adjust = kf_carve_take(c, n_seqs * (m->max_seqlen + KF_DECODER_BIAS_MAX), sizeof *in->adjust);
 }
 
 static void carve_step(kf_carve *c, kf_decoder_step *step) {
@@ -289,6 +311,8 @@ static void carve_arena(kf_carve *a, kf_decoder *m) {
     m->sampler = (kf_sampler){.vocab_size = c->vocab_size};
     m->sampler.last_token = kf_carve_take(a, n_seqs, sizeof(int32_t));
     m->sampler.seen = kf_carve_take(a, n_seqs * ((c->vocab_size + 31) / 32), sizeof(uint32_t));
+    m->sampler.allowed = m->in.allowed;
+    m->sampler.adjust = m->in.adjust;
 }
 
 /* The arena starts as zeros: the last token of a slot that never drew one is a valid id. */

@@ -51,8 +51,13 @@ typedef struct kf_decoder_seq {
     size_t n_tokens;          /* new tokens, at least 1 */
     size_t n_computed;        /* tokens of it in the cache; 0 starts a sequence: its seen tokens are forgotten */
     bool sample;              /* draw a token after its last row: false for all chunks of a prompt but the last */
-    kf_sample_params params;  /* the same in all its steps; slot and position are filled in by run */
+    kf_sample_params params;  /* the same in all its steps; slot, position and what follows are filled in by run */
+    const uint32_t *allowed;  /* host, bits [(vocab_size + 31) / 32]: the tokens that may be drawn; NULL: all */
+    const kf_logit_adjust *adjust; /* host [n_adjust], each token once; at most max_seqlen + KF_DECODER_BIAS_MAX */
+    size_t n_adjust;
 } kf_decoder_seq;
+
+enum { KF_DECODER_BIAS_MAX = 64 };
 
 /* Loads DIR onto d, which must outlive the model. The statuses of kf_config_read and kf_checkpoint_open;
  * KF_ERR_CORRUPT: a tensor's shape is not what config.json wants; KF_ERR_UNSUPPORTED: no decoder;
@@ -77,9 +82,9 @@ void kf_decoder_step_free(kf_decoder_step *step);
 
 /* Checks and copies the input, enqueues the forward pass, the draw and the copies out, records the step's event. The
  * caller has reserved n_computed + n_tokens in the cache for every sequence; the input's memory is the caller's again
- * on return. A step object must have been waited for (or found done) before it is run again.
- * KF_ERR_TOO_LARGE: more rows or sequences than opts; KF_ERR_INVALID: an id outside the vocabulary; KF_ERR_BUG: a slot
- * twice or out of range, or not reserved. On failure nothing is enqueued. */
+ * on return. allowed and adjust are those of the token that this step draws. A step object must have been waited for
+ * (or found done) before it is run again. KF_ERR_TOO_LARGE: more rows or sequences than opts; KF_ERR_INVALID: an id
+ * outside the vocabulary; KF_ERR_BUG: a slot twice or out of range, or not reserved. On failure nothing is enqueued. */
 kf_status kf_decoder_run(kf_decoder_step *step, kf_stream *s, const kf_decoder_seq *seqs, size_t n_seqs);
 
 bool kf_decoder_done(const kf_decoder_step *step);      /* does not block */

@@ -17,7 +17,8 @@ typedef struct kf_decoder_layer {
 } kf_decoder_layer;
 
 /* A step's input: once in pinned host memory for each step, once on the device; both are cut alike, so that what was
- * filled goes over in one copy. The block table is last, since only n_seqs rows of it are used. */
+ * filled goes over in one copy. The block table is last of that, since only n_seqs rows of it are used; masks and
+ * adjustments, which few sequences have, are copied on their own. */
 typedef struct kf_decoder_inputs {
     void *base;
     int32_t *input_ids, *position_ids, *slot_mapping; /* [max_tokens] */
@@ -27,6 +28,8 @@ typedef struct kf_decoder_inputs {
     int32_t *row_idx;                                 /* [max_seqs] rows that draw a token */
     kf_sample_params *params;                         /* [max_seqs] theirs */
     int32_t *block_table;                             /* [max_seqs, max_blocks] */
+    uint32_t *allowed;                                /* [max_seqs, (vocab_size + 31) / 32], rows in use first */
+    kf_logit_adjust *adjust;                          /* [max_seqs * (max_seqlen + KF_DECODER_BIAS_MAX)], likewise */
 } kf_decoder_inputs;
 
 enum { KF_DECODER_GRAPHS_MAX = 17 }; /* of 1 to 65536 rows */
@@ -82,6 +85,7 @@ struct kf_decoder_step {
     kf_paged paged;
     size_t n_rows; /* that draw a token */
     size_t n_seen;
+    size_t n_allowed, n_adjust; /* rows of in.allowed, entries of in.adjust */
 };
 
 /* decoder.c: enqueues the forward pass of step->batch over m->in, and the draw of step->n_rows rows. */

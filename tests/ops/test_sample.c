@@ -1,4 +1,5 @@
-/* Aim: kf_sample draws the token that its comment promises: penalty, temperature, top-k, top-p, min-p, then the draw.
+/* Aim: kf_sample draws the token that its comment promises: mask, adjustments, penalty, temperature, top-k,
+ * top-p, min-p, then the draw.
  * Method: a reference that sorts, in double precision. Each draw is compared with the inverse of the reference's
  * distribution at the same random number (device/random.h), and the counts of thousands of draws with its
  * probabilities. */
@@ -281,6 +282,101 @@ static void op_not_finite(bench *t) {
     bench_clear(t);
 }
 
+/* What a row with a mask and adjustments draws is what a row of the allowed tokens alone would, each logit adjusted;
+ * the log-probability is that of the logits as they came, and they are back in place after. */
+static void draw_allowed(bench *t, size_t n, size_t every, int32_t n_adjust, kf_sample_params p) {
+    enum { N_ROWS = 200, ADJUST_MAX = 40 };
+    float *logits = malloc(N_ROWS * n * sizeof *logits), *after = malloc(N_ROWS * n * sizeof *after), few[VOCAB_MAX];
+    uint32_t bits[VOCAB_MAX / 32 + 1] = {0};
+    int32_t ids[VOCAB_MAX];
+    kf_logit_adjust adjust[N_ROWS * ADJUST_MAX];
+    kf_sample_params params[N_ROWS];
+    static token want[VOCAB_MAX];
+    size_t n_allowed = 0, words = (n + 31) / 32;
+    assert_true(logits && after && n_adjust <= ADJUST_MAX);
+    for (size_t i = 0; i < n; i++)
+        logits[i] = (float)((double)((i * 7919) % 1000) / 150 - 3);
+    for (int32_t a = 0; a < N_ROWS * n_adjust; a++) {
+        int32_t of_row = a % n_adjust; /* the last is of the first token that is allowed */
+        adjust[a] = (kf_logit_adjust){of_row + 1 < n_adjust ? of_row * 3 + 1 : 0, 2.5f - (float)of_row};
+    }
+    for (size_t i = 0; i < n; i += every) {
+        bits[i / 32] |= 1u << i % 32;
+        ids[n_allowed] = (int32_t)i;
+        few[n_allowed] = logits[i];
+        for (int32_t a = 0; a < n_adjust; a++)
+            if (adjust[a].token == (int32_t)i) few[n_allowed] += adjust[a].value;
+        n_allowed++;
+    }
+    kf_sample_params reference = p;
+    if (!(p.temperature > 0)) reference.temperature = 1;
+    distribution(want, few, NULL, &reference, n_allowed);
+    for (uint32_t r = 0; r < N_ROWS; r++) {
+        if (r) memcpy(logits + r * n, logits, n * sizeof *logits);
+        params[r] = p;
+        params[r].position = r;
+        params[r].allowed = 2; /* the second row of masks: the first allows nothing */
+        params[r].adjust = (int32_t)r * n_adjust;
+        params[r].n_adjust = n_adjust;
+    }
+    uint32_t *masks = calloc(2 * words, sizeof *masks);
+    assert_non_null(masks);
+    memcpy(masks + words, bits, words * sizeof *masks);
+    kf_sampler sm = {.vocab_size = n,
+                     .allowed = put(t, masks, 2 * words * sizeof *masks),
+                     .adjust = n_adjust ? put(t, adjust, sizeof *adjust * (size_t)(N_ROWS * n_adjust)) : NULL};
+    kf_sample_out out[N_ROWS], *dout = put(t, NULL, sizeof out);
+    float *on_device = put_f32(t, logits, N_ROWS * n);
+    kf_sample(t->s, dout, on_device, put(t, params, sizeof params), &sm, N_ROWS);
+    kf_copy_out(t->s, out, dout, sizeof out);
+    kf_copy_out(t->s, after, on_device, N_ROWS * n * sizeof *after);
+    bench_sync(t);
+    assert_memory_equal(after, logits, N_ROWS * n * sizeof *after);
+    size_t best = 0, n_near = 0;
+    for (size_t i = 1; i < n_allowed; i++)
+        if (few[i] > few[best]) best = i;
+    for (uint32_t r = 0; r < N_ROWS; r++) {
+        int32_t at = p.temperature > 0 ? inverse(want, n_allowed, (double)kf_random_uniform(p.seed_lo, p.seed_hi, r))
+                                       : (int32_t)best;
+        n_near += at < 0;
+        assert_int_equal(out[r].finite, 1);
+        assert_true(bits[out[r].token / 32] >> out[r].token % 32 & 1);
+        if (at >= 0 && out[r].token != ids[at]) fail_msg("drew %d, wanted %d", out[r].token, ids[at]);
+        assert_true(fabs((double)out[r].logprob - log_prob(logits, n, out[r].token)) < 1e-5);
+    }
+    assert_true(n_near < N_ROWS / 10);
+    free(masks), free(logits), free(after);
+    bench_clear(t);
+}
+
+static void op_allowed(bench *t) {
+    kf_sample_params p = defaults(), k = defaults(), all = defaults(), cold = defaults();
+    draw_allowed(t, 40, 7, 0, p);
+    draw_allowed(t, 300, 5, 3, p);
+    k.top_k = 50; /* more than are allowed: it takes none away */
+    draw_allowed(t, 300, 9, 12, k);
+    all.top_k = 20, all.top_p = 0.8f, all.min_p = 0.02f, all.temperature = 0.7f;
+    draw_allowed(t, 1111, 3, 37, all);
+    cold.temperature = 0;
+    draw_allowed(t, 1111, 50, 20, cold);
+    draw_allowed(t, 33, 100, 1, p); /* one token alone */
+}
+
+/* No token allowed: as a row that is not finite, whatever the others draw. */
+static void op_none_allowed(bench *t) {
+    const float logits[2][3] = {{1, 2, 3}, {1, 2, 3}};
+    kf_sample_params p[2] = {defaults(), defaults()};
+    p[0].allowed = p[0].temperature > 0;
+    p[1].allowed = 2, p[1].temperature = 0;
+    kf_sampler sm = {.vocab_size = 3, .allowed = put(t, (uint32_t[]){0, 2}, 8)};
+    kf_sample_out *out = sample(t, logits[0], p, &sm, 2);
+    assert_int_equal(out[0].finite, 0);
+    assert_int_equal(out[1].finite, 1);
+    assert_int_equal(out[1].token, 1);
+    free(out);
+    bench_clear(t);
+}
+
 static void op_mark_seen(bench *t) {
     enum { VOCAB = 100, WORDS = 4 };
     int32_t slots[] = {0, 2, 2, 0, 2}, ids[] = {0, 31, 32, 99, 32};
@@ -302,6 +398,8 @@ int main(void) {
         {"greedy", op_greedy},
         {"temperatures near 0", op_cold},
         {"NaN and Inf", op_not_finite},
+        {"a mask and adjustments", op_allowed},
+        {"nothing allowed", op_none_allowed},
         {"mark_seen", op_mark_seen},
     };
     return run_table("sampling", operations, sizeof operations / sizeof operations[0]);

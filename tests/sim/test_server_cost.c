@@ -14,7 +14,7 @@ static struct kf_device_ops ops;
 static const struct kf_device_ops *honest;
 static atomic_uint pause_us = QUICK_US;
 
-static void sample_after_a_pause(kf_stream *s, kf_sample_out *out, const float *logits, const kf_sample_params *params,
+static void sample_after_a_pause(kf_stream *s, kf_sample_out *out, float *logits, const kf_sample_params *params,
                                  const kf_sampler *sm, size_t n_rows) {
     usleep(atomic_load(&pause_us));
     honest->sample(s, out, logits, params, sm, n_rows);

@@ -127,7 +127,7 @@ static void blocks_run_out(void **state) {
 
 /* ---- a row of logits that is not finite ---- */
 
-static void sample_not_finite(kf_stream *s, kf_sample_out *out, const float *logits, const kf_sample_params *params,
+static void sample_not_finite(kf_stream *s, kf_sample_out *out, float *logits, const kf_sample_params *params,
                               const kf_sampler *sm, size_t n_rows) {
     honest->sample(s, out, logits, params, sm, n_rows);
     if (atomic_fetch_sub(&countdown, 1) == 0) out[n_rows - 1].finite = 0;

@@ -147,7 +147,7 @@ void kf_cpu_activate(kf_stream *s, void *out, const void *x, kf_activation act, 
 void kf_cpu_gather_rows(kf_stream *s, void *out, const void *x, const int32_t *row_idx, size_t n_rows, size_t width);
 void kf_cpu_mean_rows(kf_stream *s, void *out, const void *x, const int32_t *cu_seqlens, size_t n_seqs, size_t width);
 void kf_cpu_mark_seen(kf_stream *s, const kf_sampler *sm, const int32_t *slots, const int32_t *ids, size_t n);
-void kf_cpu_sample(kf_stream *s, kf_sample_out *out, const float *logits, const kf_sample_params *params,
+void kf_cpu_sample(kf_stream *s, kf_sample_out *out, float *logits, const kf_sample_params *params,
                    const kf_sampler *sm, size_t n_rows);
 
 #endif

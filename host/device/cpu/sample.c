@@ -6,14 +6,16 @@
 #include "device/cpu/cpu.h"
 #include "device/random.h"
 
+#include <float.h>
 #include <math.h>
 
 enum { BLOCK = 256 };
 
 typedef struct row {
     const kf_cpu_loops *loops;
-    const float *logits;  /* [vocab_size] */
-    const uint32_t *seen; /* bits, or NULL */
+    const float *logits;     /* [vocab_size] */
+    const uint32_t *seen;    /* bits, or NULL */
+    const uint32_t *allowed; /* bits, or NULL: all */
     size_t vocab_size;
     float penalty, temperature;
     float max;     /* of the values */
@@ -26,7 +28,7 @@ typedef struct block {
     float value[BLOCK], weight[BLOCK];
 } block;
 
-/* The logits after the repetition penalty and the temperature. False: the row has ended. */
+/* The logits after the repetition penalty, the temperature and the mask. False: the row has ended. */
 static bool block_next(const row *r, block *b) {
     b->first += b->n;
     b->n = r->vocab_size - b->first < BLOCK ? r->vocab_size - b->first : BLOCK;
@@ -36,6 +38,8 @@ static bool block_next(const row *r, block *b) {
             b->value[i] = b->value[i] < 0 ? b->value[i] * r->penalty : b->value[i] / r->penalty;
     for (size_t i = 0; i < b->n; i++)
         b->value[i] = b->value[i] / r->temperature + 0.0f; /* -0 becomes 0: equal values have equal keys */
+    for (size_t i = 0, id = b->first; r->allowed && i < b->n; i++, id++)
+        if (!(r->allowed[id / 32] >> id % 32 & 1)) b->value[i] = -INFINITY;
     return b->n > 0;
 }
 
@@ -93,8 +97,17 @@ static double weight_kept(const row *r) {
     return sum;
 }
 
+static size_t count_allowed(const row *r) {
+    size_t n = 0;
+    if (!r->allowed) return r->vocab_size;
+    for (size_t w = 0; w < (r->vocab_size + 31) / 32; w++)
+        n += (size_t)__builtin_popcount(r->allowed[w]);
+    return n;
+}
+
 static void filter(row *r, const kf_sample_params *p) {
-    if (p->top_k > 0 && (size_t)p->top_k < r->vocab_size) r->kept = threshold(r, p->top_k, false);
+    if (r->allowed) r->kept = key_of(-FLT_MAX); /* none of those at minus infinity */
+    if (p->top_k > 0 && (size_t)p->top_k < count_allowed(r)) r->kept = threshold(r, p->top_k, false);
     if (p->top_p < 1) r->kept = threshold(r, (double)p->top_p * weight_kept(r), true);
     if (p->min_p > 0) {
         uint32_t least = key_of(r->max + logf(p->min_p < 1 ? p->min_p : 1));
@@ -136,28 +149,48 @@ static float log_prob(const row *r, int32_t token) {
     return (float)((double)r->logits[token] - (double)max - log(r->loops->sum_exp(r->logits, max, r->vocab_size)));
 }
 
-static kf_sample_out sample_row(const kf_cpu_loops *loops, const float *logits, const kf_sample_params *p,
+/* Adds each value to its logit, which goes into its place: once more with `back` puts the logits back. */
+static void adjust(float *logits, const kf_sample_params *p, const kf_sampler *sm, bool back) {
+    for (int32_t i = p->adjust; i < p->adjust + p->n_adjust; i++) {
+        kf_logit_adjust *a = &sm->adjust[i];
+        float was = logits[a->token];
+        logits[a->token] = back ? a->value : was + a->value;
+        a->value = was;
+    }
+}
+
+/* The token of the adjusted logits; -1: none is allowed. */
+static int32_t choose(row *r, const kf_sample_params *p) {
+    int32_t token = argmax(r);
+    if (!isfinite(r->max)) { /* a temperature so small that the quotients overflow: greedy, its limit */
+        r->temperature = 1;
+        token = argmax(r);
+        return r->max == -INFINITY ? -1 : token;
+    }
+    if (!(p->temperature > 0)) return token;
+    filter(r, p);
+    return draw(r, kf_random_uniform(p->seed_lo, p->seed_hi, p->position));
+}
+
+static kf_sample_out sample_row(const kf_cpu_loops *loops, float *logits, const kf_sample_params *p,
                                 const kf_sampler *sm) {
-    size_t n = sm->vocab_size;
+    size_t n = sm->vocab_size, words = (n + 31) / 32;
     if (!loops->all_finite(logits, n)) return (kf_sample_out){0};
     row r = {.loops = loops, .logits = logits, .vocab_size = n, .penalty = p->repetition_penalty};
-    if (p->slot >= 0 && p->repetition_penalty != 1) r.seen = sm->seen + (size_t)p->slot * ((n + 31) / 32);
+    if (p->slot >= 0 && p->repetition_penalty != 1) r.seen = sm->seen + (size_t)p->slot * words;
+    if (p->allowed > 0) r.allowed = sm->allowed + (size_t)(p->allowed - 1) * words;
     r.temperature = p->temperature > 0 ? p->temperature : 1;
-    int32_t token = argmax(&r);
-    if (!isfinite(r.max)) { /* a temperature so small that the quotients overflow: greedy, its limit */
-        r.temperature = 1;
-        token = argmax(&r);
-    } else if (p->temperature > 0) {
-        filter(&r, p);
-        token = draw(&r, kf_random_uniform(p->seed_lo, p->seed_hi, p->position));
-    }
+    adjust(logits, p, sm, false);
+    int32_t token = choose(&r, p);
+    adjust(logits, p, sm, true);
+    if (token < 0) return (kf_sample_out){0};
     return (kf_sample_out){.token = token, .logprob = log_prob(&r, token), .finite = 1};
 }
 
 typedef struct sample_job {
     const kf_cpu_loops *loops;
     kf_sample_out *out;
-    const float *logits;
+    float *logits;
     const kf_sample_params *params;
     const kf_sampler *sm;
 } sample_job;
@@ -172,7 +205,7 @@ static void mark(const kf_sampler *sm, int32_t slot, int32_t id) {
     sm->seen[(size_t)slot * ((sm->vocab_size + 31) / 32) + (size_t)id / 32] |= 1u << id % 32;
 }
 
-void kf_cpu_sample(kf_stream *s, kf_sample_out *out, const float *logits, const kf_sample_params *params,
+void kf_cpu_sample(kf_stream *s, kf_sample_out *out, float *logits, const kf_sample_params *params,
                    const kf_sampler *sm, size_t n_rows) {
     if (!kf_cpu_runs(s)) return;
     sample_job j = {.loops = kf_cpu_loops_of(s), .out = out, .logits = logits, .params = params, .sm = sm};

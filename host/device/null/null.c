@@ -94,13 +94,23 @@ static void null_mark_seen(kf_stream *s, const kf_sampler *sm, const int32_t *sl
     (void)s, (void)sm, (void)slots, (void)ids, (void)n;
 }
 
-static void null_sample(kf_stream *s, kf_sample_out *out, const float *logits, const kf_sample_params *params,
+/* The lowest token that the row's mask allows; `token` where it has none. */
+static int32_t lowest_allowed(const kf_sample_params *p, const kf_sampler *sm, int32_t token) {
+    size_t words = (sm->vocab_size + 31) / 32;
+    const uint32_t *row = p->allowed ? sm->allowed + (size_t)(p->allowed - 1) * words : NULL;
+    for (size_t w = 0; row && w < words; w++)
+        if (row[w]) return (int32_t)(w * 32 + (size_t)__builtin_ctz(row[w]));
+    return token;
+}
+
+static void null_sample(kf_stream *s, kf_sample_out *out, float *logits, const kf_sample_params *params,
                         const kf_sampler *sm, size_t n_rows) {
     (void)s, (void)logits;
     for (size_t i = 0; i < n_rows; i++) {
         uint32_t step = params[i].position % (NULL_REPLY + 3);
         int32_t token = step < NULL_REPLY ? NULL_TOKEN : (int32_t)(step - NULL_REPLY);
         if ((size_t)token >= sm->vocab_size) token = 0;
+        token = lowest_allowed(&params[i], sm, token);
         out[i] = (kf_sample_out){.token = token, .finite = 1};
         if (params[i].slot >= 0) sm->last_token[params[i].slot] = token;
     }
