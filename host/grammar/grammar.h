@@ -30,6 +30,8 @@
 typedef struct kf_grammars kf_grammars;
 typedef struct kf_grammar kf_grammar;
 
+enum { KF_GRAMMAR_TOKEN_BYTES_MAX = 32 }; /* longer tokens are never allowed */
+
 typedef enum kf_grammar_kind { KF_GRAMMAR_NONE, KF_GRAMMAR_SCHEMA, KF_GRAMMAR_REGEX } kf_grammar_kind;
 
 typedef struct kf_grammars_opts {

@@ -9,9 +9,10 @@
 #define KF_GRAMMAR_TRIE_H
 
 #include "grammar/dfa.h"
+#include "grammar/grammar.h"
 #include "text/tokenizer.h"
 
-enum { KF_TOKEN_BYTES_MAX = 32 }; /* longer tokens are never allowed */
+enum { KF_TOKEN_BYTES_MAX = KF_GRAMMAR_TOKEN_BYTES_MAX };
 
 typedef struct kf_trie_node {
     int32_t token; /* that ends here, -1: none */

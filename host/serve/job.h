@@ -11,7 +11,9 @@
 
 #include "base/arena.h"
 #include "base/status.h"
+#include "device/device.h"
 #include "dialogue/conversation.h"
+#include "grammar/grammar.h"
 
 /* What a client is told; kefu.proto's Code has the same numbers and the text for people. */
 typedef enum kf_code {
@@ -35,12 +37,17 @@ typedef enum kf_want { KF_WANT_REPLY, KF_WANT_UNDERSTAND } kf_want;
 typedef struct kf_generate {
     uint32_t max_tokens;
     float temperature, top_p, min_p, repetition_penalty;
+    float presence_penalty, frequency_penalty;
     uint32_t top_k;
     uint64_t seed;
     bool has_seed; /* else the worker draws one */
     kf_str *stop;  /* [n_stop] */
     size_t n_stop;
     bool logprobs;
+    kf_logit_adjust *logit_bias; /* [n_logit_bias] each token once; whether the model has it is serve's to check */
+    size_t n_logit_bias;
+    kf_grammar_kind format; /* what the reply must look like: format_text, which serve reads */
+    kf_str format_text;
 } kf_generate;
 
 typedef struct kf_request {

@@ -47,14 +47,18 @@ typedef struct kf_job_impl {
     char *reply; /* [reply_cap + 1] */
     size_t reply_cap;
     bool hides_thoughts;
-    float *logprobs; /* [max_tokens] or NULL */
-    char *parts;     /* [2 * reply_cap] copies of what was streamed, each with its NUL; NULL without stream */
+    float *logprobs;         /* [max_tokens] or NULL */
+    kf_grammar *grammar;     /* NULL: the reply may be anything; held until the job is put back */
+    kf_logit_adjust *adjust; /* [n_adjust] of the next draw; the device thread's from submit on */
+    size_t n_adjust;
+    char *parts; /* [2 * reply_cap] copies of what was streamed, each with its NUL; NULL without stream */
 
     /* the device thread's */
     uint32_t active_idx; /* its place among the jobs in hand */
     kf_dialogue dialogue;
     kf_understanding understanding;
     kf_detokenizer detokenizer;
+    kf_grammar_run grammar_run;
     size_t n_prompt, n_written, max_new;     /* tokens */
     size_t n_reply, n_sendable, n_published; /* bytes */
     size_t n_plain; /* bytes of the reply that are no thought and no part of a tag; all where nothing is hidden */

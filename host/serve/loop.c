@@ -15,6 +15,7 @@
 #include "base/trace.h"
 #include "observe/metrics.h"
 #include "serve/account.h"
+#include "serve/constrain.h"
 #include "serve/server_internal.h"
 #include "serve/trace.h"
 
@@ -60,6 +61,8 @@ struct kf_loop {
 
     int32_t *encode_ids;  /* [encode_max_tokens] */
     kf_decoder_seq *seqs; /* [max_running] */
+    uint32_t *allowed;    /* [max_running, allowed_words] masks of theirs */
+    size_t allowed_words;
 
     uint64_t *epochs; /* [n_jobs] how often each job has ended */
     uint32_t *active; /* [n_jobs] job_idx of every job in hand here, in no order */
@@ -143,7 +146,9 @@ static bool begin_reply(struct kf_loop *l, kf_job_impl *j) {
     j->n_prompt = n;
     if (j->max_new > j->max_ids - n) j->max_new = j->max_ids - n;
     kf_metric_add(KF_M_PROMPT_TOKENS, n);
+    kf_constrain_begin(j);
     kf_plan_decode(&l->plan, j->idx, n, j->max_new);
+    if (kf_constrain_waits(j)) kf_plan_wait_for_tokens(&l->plan, j->idx);
     return true;
 }
 
@@ -264,6 +269,7 @@ static void enqueue_step(struct kf_loop *l, const kf_run *run, flight *f) {
             .sample = row->sample,
             .params = sample_params(&j->job.request.generate),
         };
+        if (row->sample) kf_constrain_seq(&l->s->models, j, l->allowed + i * l->allowed_words, &l->seqs[i]);
         KF_STEP(status, kf_kv_cache_reserve(l->s->models.kv, (size_t)row->slot, row->n_computed + row->n_tokens));
     }
     KF_STEP(status, kf_decoder_run(f->step, l->s->stream, l->seqs, run->n_rows));
@@ -317,17 +323,26 @@ static void understood(struct kf_loop *l, pass *p, size_t seq_idx, int64_t now_n
     step_dialogue(l, j, &(kf_dialogue_event){.kind = KF_EV_UNDERSTOOD, .understood = &j->understanding});
 }
 
-static void drawn(struct kf_loop *l, kf_job_impl *j, const kf_sample_out *out, int64_t now_ns) {
-    bool over;
-    if (out->finite) {
-        kf_account_token(&l->account, j, now_ns);
-        over = kf_writer_add(&l->writer, j, out->token, out->logprob);
-    } else {
+/* The token goes to the reply's constraints and into its text. True: the reply is over. */
+static bool take_token(struct kf_loop *l, kf_job_impl *j, const kf_sample_out *out, int64_t now_ns) {
+    if (!out->finite) {
         kf_metric_add(KF_M_NON_FINITE, 1);
-        kf_writer_end(j, KF_FINISH_FAILED);
-        over = true;
+    } else if (kf_constrain_drawn(&l->s->models, j, out->token) != KF_OK) {
+        kf_log(KF_ERROR, "token_not_allowed", KF_STR("text", kf_error_text()), KF_END);
+    } else {
+        kf_account_token(&l->account, j, now_ns);
+        kf_plan_drawn(&l->plan, j->idx);
+        if (kf_writer_add(&l->writer, j, out->token, out->logprob)) return true;
+        if (!kf_constrain_over(j)) return false;
+        kf_writer_end(j, KF_FINISH_STOP);
+        return true;
     }
-    if (over) {
+    kf_writer_end(j, KF_FINISH_FAILED);
+    return true;
+}
+
+static void drawn(struct kf_loop *l, kf_job_impl *j, const kf_sample_out *out, int64_t now_ns) {
+    if (take_token(l, j, out, now_ns)) {
         kf_metric_observe(KF_M_DECODE_TIME, j->times.last_token_ns - j->times.first_token_ns);
         written(l, j);
     } else if (j->job.request.stream && j->n_sendable > j->n_published) {
@@ -557,7 +572,9 @@ kf_status kf_loop_new(kf_server *s, struct kf_loop **out) {
     l->seqs = calloc(lim->max_running, sizeof *l->seqs);
     l->active = calloc(lim->n_jobs, sizeof *l->active);
     l->epochs = calloc(lim->n_jobs, sizeof *l->epochs);
-    if (!l->encode_ids || !l->seqs || !l->active || !l->epochs)
+    l->allowed_words = s->models.grammars ? kf_grammars_words(s->models.grammars) : 1;
+    l->allowed = calloc(lim->max_running * l->allowed_words, sizeof *l->allowed);
+    if (!l->allowed || !l->encode_ids || !l->seqs || !l->active || !l->epochs)
         return KF_FAIL(KF_ERR_NO_MEMORY, "device thread: no memory for %zu jobs", lim->n_jobs);
     KF_TRY(make_flights(l, lim));
     KF_TRY(kf_device_alloc(s->device, 64, "probe", &l->probe_memory));
@@ -578,6 +595,7 @@ void kf_loop_free(struct kf_loop *l) {
     kf_run_free(&l->run);
     free(l->encode_ids);
     free(l->seqs);
+    free(l->allowed);
     free(l->active);
     free(l->epochs);
     free(l);

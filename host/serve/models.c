@@ -7,6 +7,9 @@
 #include "base/file.h"
 
 enum {
+    END_TOKENS_MAX = 32, /* that end a reply */
+    GRAMMARS_KEPT = 32,  /* of at most 4 MiB, usually a tenth of one */
+    MASKS_KEPT = 256,
     PATH_BYTES = 4096,
     ENCODE_MAX_TOKENS = 2048, /* of a pass, or one text where that is longer */
     ENCODE_MAX_SEQS = 64,
@@ -54,6 +57,21 @@ static kf_status open_encoder(kf_device *d, const char *dir, kf_models *m) {
     return kf_understander_init(&m->understander, m->encoder, m->encoder_tokenizer);
 }
 
+/* The tokens that end a reply: the checkpoint's and the prompt form's. */
+static kf_status open_grammars(kf_models *m) {
+    const kf_config *c = kf_decoder_config(m->decoder);
+    int32_t ends[END_TOKENS_MAX];
+    size_t n = 0, n_ids = kf_tokenizer_vocab_size(m->decoder_tokenizer);
+    for (size_t id = 0; id < n_ids && id < c->vocab_size && n < END_TOKENS_MAX; id++) {
+        bool is_end = kf_prompt_is_stop(m->prompt, (int32_t)id);
+        for (size_t i = 0; i < c->n_eos; i++)
+            is_end |= c->eos_ids[i] == (int32_t)id;
+        if (is_end) ends[n++] = (int32_t)id;
+    }
+    kf_grammars_opts o = {.end_ids = ends, .n_end_ids = n, .n_kept = GRAMMARS_KEPT, .n_masks = MASKS_KEPT};
+    return kf_grammars_new(m->decoder_tokenizer, c->vocab_size, &o, &m->grammars);
+}
+
 static kf_status open_decoder(kf_device *d, const char *dir, const kf_models_opts *o, kf_models *m) {
     m->step_max_tokens = STEP_MAX_PROMPT_TOKENS + o->max_running;
     kf_decoder_opts opts = {
@@ -67,6 +85,7 @@ static kf_status open_decoder(kf_device *d, const char *dir, const kf_models_opt
     KF_TRY(kf_decoder_step_new(m->decoder, &m->step[0]));
     KF_TRY(kf_decoder_step_new(m->decoder, &m->step[1]));
     KF_TRY(kf_prompt_open(dir, m->decoder_tokenizer, &m->prompt));
+    KF_TRY(open_grammars(m));
     m->kv = kf_decoder_kv_cache(m->decoder);
     m->decoder_max_seqlen = kf_decoder_max_seqlen(m->decoder);
     size_t need = (m->decoder_max_seqlen + KF_KV_BLOCK_SIZE - 1) / KF_KV_BLOCK_SIZE;
@@ -110,6 +129,7 @@ kf_status kf_models_open(kf_device *d, const kf_models_opts *o, kf_models *out) 
 
 void kf_models_close(kf_models *m) {
     kf_policy_free(&m->policy);
+    kf_grammars_free(m->grammars);
     kf_prompt_close(m->prompt);
     for (int i = 0; i < 2; i++) {
         if (m->step[i]) kf_decoder_step_free(m->step[i]);

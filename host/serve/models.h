@@ -4,6 +4,7 @@
 
 #include "dialogue/policy.h"
 #include "dialogue/prompt.h"
+#include "grammar/grammar.h"
 #include "model/bert.h"
 #include "model/decoder.h"
 #include "serve/understand.h"
@@ -26,6 +27,7 @@ typedef struct kf_models {
     kf_decoder *decoder;
     kf_decoder_step *step[2];
     kf_prompt *prompt;
+    kf_grammars *grammars;
     kf_kv_cache *kv;
     size_t decoder_max_seqlen, step_max_tokens;
 

@@ -79,6 +79,14 @@ void kf_plan_decode(kf_plan *p, uint32_t job_idx, size_t n_prompt, size_t max_ne
     list_insert(p, &p->wait_decode, (int32_t)job_idx);
 }
 
+void kf_plan_wait_for_tokens(kf_plan *p, uint32_t job_idx) {
+    p->seqs[job_idx].waits = true;
+}
+
+void kf_plan_drawn(kf_plan *p, uint32_t job_idx) {
+    p->seqs[job_idx].in_flight = false;
+}
+
 /* Takes slot and blocks from a running sequence. */
 static int32_t stop_running(kf_plan *p, uint32_t job_idx) {
     kf_plan_seq *q = &p->seqs[job_idx];
@@ -157,6 +165,7 @@ static void put_row(kf_plan *p, kf_run *run, uint32_t job_idx, size_t n_tokens) 
     if (!sample) return;
     q->n_total++;
     q->drawn_here = true;
+    q->in_flight = q->waits;
 }
 
 static void set_back_newest(kf_plan *p, kf_run *run) {
@@ -172,7 +181,7 @@ static void plan_decode_rows(kf_plan *p, kf_run *run) {
     for (size_t i = 0; i < p->n_running; i++) {
         uint32_t job_idx = p->running[i];
         kf_plan_seq *q = &p->seqs[job_idx];
-        if (!is_decoding(q) || all_drawn(q)) continue;
+        if (!is_decoding(q) || all_drawn(q) || q->in_flight) continue;
         size_t more = blocks_for(p, q->n_total) - q->n_blocks; /* 0 or 1 */
         while (more > p->n_free_blocks && p->n_running - 1 > i)
             set_back_newest(p, run);

@@ -80,6 +80,8 @@ typedef struct kf_plan_seq {
     size_t n_computed;      /* tokens in the cache after planned runs */
     size_t n_blocks;
     bool drawn_here;    /* its last token was drawn in its slot: the device knows it */
+    bool waits;         /* no row of it while its last token is not known to the host */
+    bool in_flight;     /* that token is not: kf_plan_drawn */
     int32_t slot;       /* -1: none */
     int32_t next, prev; /* in its waiting list; -1 ends it */
 } kf_plan_seq;
@@ -155,6 +157,11 @@ void kf_plan_add(kf_plan *p, uint32_t job_idx, const kf_plan_job *job);
 /* It has been understood and is to be answered: n_prompt tokens, then at most max_new. n_prompt + max_new fits in the
  * cache. */
 void kf_plan_decode(kf_plan *p, uint32_t job_idx, size_t n_prompt, size_t max_new);
+
+/* Called after it, for a sequence whose every draw needs the token before: from now on it gets no row until
+ * kf_plan_drawn says that the last row's token has come. */
+void kf_plan_wait_for_tokens(kf_plan *p, uint32_t job_idx);
+void kf_plan_drawn(kf_plan *p, uint32_t job_idx);
 
 /* Gives back what it holds, at any stage. Returns the slot that it had, or -1. A free index is ignored. */
 int32_t kf_plan_remove(kf_plan *p, uint32_t job_idx);

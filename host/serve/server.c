@@ -10,6 +10,7 @@
 #include "base/trace.h"
 #include "observe/metrics.h"
 #include "serve/account.h"
+#include "serve/constrain.h"
 #include "serve/server_internal.h"
 #include "serve/trace.h"
 
@@ -32,6 +33,7 @@ void kf_job_put(kf_server *s, kf_job *job) {
     j->in_hand = false;
     pthread_mutex_unlock(&s->identity_lock);
     if (submitted) atomic_fetch_sub_explicit(&s->n_in_hand, 1, memory_order_relaxed);
+    kf_constrain_release(&s->models, j);
     s->free_jobs[s->n_free_jobs++] = j;
 }
 
@@ -97,9 +99,10 @@ static kf_status prepare_reply(kf_server *s, kf_job_impl *j) {
                        .n_reply = j->max_new,
                        .now = kf_clock_wall_ns() / 1000000000};
     KF_TRY(kf_prompt_prepare(s->models.prompt, a, &in, &j->texts));
-    j->hides_thoughts = kf_prompt_hides_thoughts(s->models.prompt);
+    bool formed = r->generate.format != KF_GRAMMAR_NONE; /* its text has no thoughts, and must not be cut */
+    j->hides_thoughts = !formed && kf_prompt_hides_thoughts(s->models.prompt);
     j->in_thought = j->hides_thoughts && j->texts.in_thought;
-    j->reply_cap = j->max_new * KF_REPLY_BYTES_PER_TOKEN;
+    j->reply_cap = j->max_new * (formed ? KF_GRAMMAR_TOKEN_BYTES_MAX : KF_REPLY_BYTES_PER_TOKEN);
     j->ids = kf_arena_alloc(a, j->max_ids * sizeof *j->ids);
     j->reply = kf_arena_alloc(a, j->reply_cap + 1);
     if (r->generate.logprobs) j->logprobs = kf_arena_alloc(a, j->max_new * sizeof *j->logprobs);
@@ -109,7 +112,7 @@ static kf_status prepare_reply(kf_server *s, kf_job_impl *j) {
                        "the request and a reply of %zu tokens do not fit in %zu bytes: shorten text or history, or ask "
                        "for fewer max_tokens",
                        j->max_new, s->opts.job_arena_bytes);
-    return KF_OK;
+    return kf_constrain_prepare(&s->models, j);
 }
 
 int64_t kf_retry_after_ms(kf_server *s) {

@@ -19,6 +19,8 @@ enum {
     MAX_TURNS = 64,
     MAX_STOPS = 8,
     MAX_STOP_BYTES = 64,
+    MAX_BIASES = 64,
+    MAX_FORMAT_BYTES = 65536,
     GENERATED_ID_BYTES = 16 /* of randomness; twice as many digits */
 };
 
@@ -118,6 +120,41 @@ static kf_status take_stop(const Kefu__V1__Generate *g, kf_arena *arena, kf_gene
     return KF_OK;
 }
 
+static kf_status take_bias(const Kefu__V1__Generate *g, kf_arena *arena, kf_generate *out) {
+    if (g->n_logit_bias > MAX_BIASES)
+        return KF_FAIL(KF_ERR_TOO_LARGE, "generate.logit_bias: %zu tokens, wanted at most %d", g->n_logit_bias,
+                       MAX_BIASES);
+    out->logit_bias = kf_arena_alloc(arena, g->n_logit_bias * sizeof *out->logit_bias);
+    if (!out->logit_bias) return no_room("generate.logit_bias", arena);
+    for (size_t i = 0; i < g->n_logit_bias; i++) {
+        char field[48]; /* wide enough for any index */
+        uint32_t token = g->logit_bias[i]->token;
+        snprintf(field, sizeof field, "generate.logit_bias[%zu].bias", i);
+        if (token > INT32_MAX)
+            return KF_FAIL(KF_ERR_INVALID, "generate.logit_bias[%zu].token: %u is no token", i, token);
+        for (size_t k = 0; k < i; k++)
+            if (g->logit_bias[k]->token == token)
+                return KF_FAIL(KF_ERR_INVALID, "generate.logit_bias[%zu].token: %u stands there twice", i, token);
+        out->logit_bias[i].token = (int32_t)token;
+        KF_TRY(take_float(field, g->logit_bias[i]->bias, -100, false, 100, &out->logit_bias[i].value));
+    }
+    out->n_logit_bias = g->n_logit_bias;
+    return KF_OK;
+}
+
+static kf_status take_format(const Kefu__V1__ResponseFormat *f, kf_generate *out) {
+    if (!f) return KF_OK;
+    switch (f->format_case) {
+    case KEFU__V1__RESPONSE_FORMAT__FORMAT_JSON_SCHEMA:
+        out->format = KF_GRAMMAR_SCHEMA;
+        return take_str("generate.response_format.json_schema", f->json_schema, MAX_FORMAT_BYTES, &out->format_text);
+    case KEFU__V1__RESPONSE_FORMAT__FORMAT_REGEX:
+        out->format = KF_GRAMMAR_REGEX;
+        return take_str("generate.response_format.regex", f->regex, MAX_FORMAT_BYTES, &out->format_text);
+    default: return KF_FAIL(KF_ERR_INVALID, "generate.response_format: empty, wanted json_schema or regex");
+    }
+}
+
 static kf_status take_generate(const Kefu__V1__Generate *g, const kf_wire_limits *limits, kf_arena *arena,
                                kf_generate *out) {
     *out = (kf_generate){.max_tokens = limits->default_max_tokens,
@@ -139,11 +176,17 @@ static kf_status take_generate(const Kefu__V1__Generate *g, const kf_wire_limits
     if (g->min_p_set_case) KF_TRY(take_float("generate.min_p", g->min_p, 0, false, 1, &out->min_p));
     if (g->repetition_penalty_set_case)
         KF_TRY(take_float("generate.repetition_penalty", g->repetition_penalty, 0, true, 10, &out->repetition_penalty));
+    if (g->presence_penalty_set_case)
+        KF_TRY(take_float("generate.presence_penalty", g->presence_penalty, -2, false, 2, &out->presence_penalty));
+    if (g->frequency_penalty_set_case)
+        KF_TRY(take_float("generate.frequency_penalty", g->frequency_penalty, -2, false, 2, &out->frequency_penalty));
     if (g->seed_set_case) {
         out->seed = g->seed;
         out->has_seed = true;
     }
     out->logprobs = g->logprobs;
+    KF_TRY(take_bias(g, arena, out));
+    KF_TRY(take_format(g->response_format, out));
     return take_stop(g, arena, out);
 }
 

@@ -22,7 +22,7 @@ static const struct room {
     {"model", "device text "},
     {"dialogue", "text "},
     {"serve", "dialogue model device grammar text observe "},
-    {"wire", "proto serve grammar text "},
+    {"wire", "proto serve text "},
     {"transport", "wire serve observe "},
     {"kefud", EVERYTHING},
     {"cli", EVERYTHING},
