@@ -33,13 +33,13 @@ SHAPES = {
     "llama-3.2-1b": decoder("Llama", 128256, 2048, 8192, 16, 32, 8, 64, 5e5),  # without its RoPE scaling
 }
 
-# For a trial of the scripts on a machine without a GPU: the same families, small.
+# For a trial of the scripts on a machine without a GPU: the same families and head sizes, small.
 TINY = {
-    "bert": dict(BERT_BASE, vocab_size=500, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+    "bert": dict(BERT_BASE, vocab_size=500, hidden_size=128, intermediate_size=256, num_hidden_layers=2,
                  num_attention_heads=2),
-    "qwen2.5-0.5b": decoder("Qwen2", 1000, 64, 160, 2, 4, 2, 16, 1e6),
-    "qwen3-0.6b": decoder("Qwen3", 1000, 64, 160, 2, 4, 2, 32, 1e6),
-    "llama-3.2-1b": decoder("Llama", 1000, 64, 160, 2, 4, 2, 16, 5e5),
+    "qwen2.5-0.5b": decoder("Qwen2", 1000, 64, 160, 2, 4, 2, 64, 1e6),
+    "qwen3-0.6b": decoder("Qwen3", 1000, 64, 160, 2, 4, 2, 128, 1e6),
+    "llama-3.2-1b": decoder("Llama", 1000, 64, 160, 2, 4, 2, 64, 5e5),
 }
 
 DECODERS = [name for name in SHAPES if name != "bert"]
