@@ -21,6 +21,7 @@ typedef struct settings {
 static const kf_option table[] = {
     KF_MODEL_OPTION(settings, local),
     KF_INPUT_OPTIONS(settings, local),
+    KF_CHAT_OPTIONS(settings, local),
     KF_OPTION("max-tokens", KF_OPTION_INT, FIELD(max_tokens), "N", "64", "longest continuation", .min = 1,
               .max = 1 << 20, .once = true),
     KF_OPTION("temperature", KF_OPTION_REAL, FIELD(temperature), "T", "0", "0 is greedy", .max = 2, .once = true),

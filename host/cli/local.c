@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#include "text/chat.h"
 
 const char *const kf_dtype_names[] = {"f32", "bf16", "auto", NULL};
 
@@ -24,6 +27,8 @@ static bool take_id(const char **list, int32_t *out) {
 const char *kf_local_lacks(const kf_local_opts *o) {
     if (!o->model) return "--model is missing";
     if (!o->text == !o->ids) return "one of --text and --ids is wanted";
+    if (o->chat && !o->text) return "--chat wants --text";
+    if (o->system && !o->chat) return "--system goes with --chat";
     return kf_ids_lacks(o->ids);
 }
 
@@ -75,6 +80,29 @@ static kf_status ids_from_text(const char *text, kf_ids *ids) {
     return KF_OK;
 }
 
+static kf_status encode_prompt(const kf_chat *chat, const kf_rendered *prompt, kf_ids *ids) {
+    KF_TRY(ids_alloc(ids, prompt->n + SPECIAL_TOKENS_MAX));
+    kf_encoding e = {.cap = prompt->n, .ids = ids->ids, .start = ids->start, .end = ids->end};
+    KF_TRY(kf_chat_encode(chat, prompt, &e));
+    ids->n = e.n;
+    ids->prompt = strndup(prompt->text, prompt->n);
+    return ids->prompt ? KF_OK : KF_FAIL(KF_ERR_NO_MEMORY, "no memory for a prompt of %zu bytes", prompt->n);
+}
+
+static kf_status ids_from_chat(const kf_local_opts *o, kf_ids *ids) {
+    kf_message messages[2];
+    kf_chat_in in = {.messages = messages, .now = time(NULL)};
+    if (o->system) messages[in.n_messages++] = (kf_message){"system", o->system, strlen(o->system)};
+    messages[in.n_messages++] = (kf_message){"user", o->text, strlen(o->text)};
+    kf_chat *chat;
+    kf_rendered prompt;
+    KF_TRY(kf_chat_open(o->model, ids->tokenizer, &chat));
+    kf_status s = kf_chat_render(chat, &in, &prompt);
+    KF_STEP(s, encode_prompt(chat, &prompt, ids));
+    kf_chat_close(chat);
+    return s;
+}
+
 static kf_status ids_from_list(const char *list, kf_ids *ids) {
     KF_TRY(ids_alloc(ids, strlen(list) + 1));
     while (*list) {
@@ -93,7 +121,10 @@ kf_status kf_ids_read(const kf_local_opts *o, kf_ids *out) {
         kf_error_clear();
         s = KF_OK;
     }
-    KF_STEP(s, o->text ? ids_from_text(o->text, &ids) : ids_from_list(o->ids, &ids));
+    if (o->chat)
+        KF_STEP(s, ids_from_chat(o, &ids));
+    else
+        KF_STEP(s, o->text ? ids_from_text(o->text, &ids) : ids_from_list(o->ids, &ids));
     if (s == KF_OK)
         *out = ids;
     else
@@ -117,6 +148,7 @@ void kf_ids_free(kf_ids *ids) {
     free(ids->ids);
     free(ids->start);
     free(ids->end);
+    free(ids->prompt);
     *ids = (kf_ids){0};
 }
 

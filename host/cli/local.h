@@ -23,6 +23,8 @@ typedef struct kf_local_opts {
     int device, dtype; /* indices: kf_device_names, kf_dtype_names */
     int64_t threads;
     const char *text, *ids, *trace;
+    bool chat; /* text is a customer's message: the input is the chat template's prompt for it */
+    const char *system;
 } kf_local_opts;
 
 extern const char *const kf_dtype_names[]; /* "f32", "bf16", "auto", NULL */
@@ -33,6 +35,11 @@ extern const char *const kf_dtype_names[]; /* "f32", "bf16", "auto", NULL */
     KF_OPTION("text", KF_OPTION_TEXT, offsetof(T, f.text), "TEXT", NULL, "input; special tokens are added",            \
               .once = true),                                                                                           \
         KF_OPTION("ids", KF_OPTION_TEXT, offsetof(T, f.ids), "1,2,3", NULL, "input, taken as it stands", .once = true)
+#define KF_CHAT_OPTIONS(T, f)                                                                                          \
+    KF_OPTION("chat", KF_OPTION_FLAG, offsetof(T, f.chat), NULL, NULL,                                                 \
+              "TEXT is a message: the input is the chat template's prompt", .once = true),                             \
+        KF_OPTION("system", KF_OPTION_TEXT, offsetof(T, f.system), "TEXT", NULL, "with --chat: the system's message",  \
+                  .once = true)
 #define KF_DEVICE_OPTIONS(T, f)                                                                                        \
     KF_OPTION("device", KF_OPTION_CHOICE, offsetof(T, f.device), "NAME", "cpu", "cpu, cuda or null",                   \
               .choices = kf_device_names),                                                                             \
@@ -60,6 +67,7 @@ void kf_local_close(kf_local *l); /* models on it must have been closed */
 typedef struct kf_ids {
     int32_t *ids, *start, *end; /* [n]; start and end: code points of the text, 0 for ids that were given */
     size_t n;
+    char *prompt;            /* with --chat: the text that start and end count in; else NULL */
     kf_tokenizer *tokenizer; /* the model's; NULL where ids were given and the folder has none that we know */
 } kf_ids;
 

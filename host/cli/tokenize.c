@@ -17,6 +17,7 @@ typedef struct settings {
 static const kf_option table[] = {
     KF_MODEL_OPTION(settings, local),
     KF_INPUT_OPTIONS(settings, local),
+    KF_CHAT_OPTIONS(settings, local),
     KF_CLI_OPTIONS(settings),
 };
 
@@ -28,7 +29,8 @@ static kf_status print_json(const kf_ids *in) {
         json_array_append_new(pieces, piece ? json_string(piece) : json_null());
         json_array_append_new(offsets, json_pack("[i, i]", in->start[i], in->end[i]));
     }
-    return kf_cli_print_json(json_pack("{s:o, s:o, s:o}", "ids", ids, "pieces", pieces, "offsets", offsets));
+    return kf_cli_print_json(
+        json_pack("{s:o, s:o, s:o, s:s*}", "ids", ids, "pieces", pieces, "offsets", offsets, "prompt", in->prompt));
 }
 
 /* The part of the text that token i stands for; tokens that share a character show it each. */
@@ -60,7 +62,7 @@ static kf_status tokenize(const settings *s) {
     if (s->common.json)
         st = print_json(&ids);
     else
-        print_table(&ids, s->local.text);
+        print_table(&ids, ids.prompt ? ids.prompt : s->local.text);
     kf_ids_free(&ids);
     return st;
 }
@@ -68,9 +70,11 @@ static kf_status tokenize(const settings *s) {
 int kf_cmd_tokenize(int argc, char **argv) {
     kf_options o = {.program = "kefu tokenize",
                     .usage = "--model DIR --text TEXT",
-                    .about = "Shows a text's token ids, their pieces, and offsets in code points of the text (special "
-                             "tokens: 0, 0).\nWith --ids: the pieces of these ids.\n\n--json: {\"ids\":[…],"
-                             "\"pieces\":[…],\"offsets\":[[0,1],…]}\n",
+                    .about =
+                        "Shows a text's token ids, their pieces, and offsets in code points of the text (special "
+                        "tokens: 0, 0).\nWith --ids: the pieces of these ids. With --chat: the prompt that the model's "
+                        "chat template makes of a message.\n\n--json: {\"ids\":[…],"
+                        "\"pieces\":[…],\"offsets\":[[0,1],…],\"prompt\":\"…\"}, prompt with --chat\n",
                     .table = table,
                     .n_table = sizeof table / sizeof *table};
     settings s = {0};

@@ -161,8 +161,17 @@ static const kf_added *added_at(const kf_pipeline *p, const char *text, const un
     return control && (!a || control->n > a->n) ? control : a;
 }
 
-static bool is_blank(char c) {
-    return c == ' ' || (c >= '\t' && c <= '\r');
+/* A control token may take the white space on its sides with it: where it then begins, at or after `from`, and ends. */
+static void widen(const kf_added *a, const char *text, size_t from, size_t n_bytes, size_t *begin, size_t *end) {
+    for (size_t at = *begin; a->lstrip && at > from; *begin = at) {
+        do {
+            at--;
+        } while (((unsigned char)text[at] & 0xC0) == 0x80);
+        size_t next = at;
+        if (!kf_bert_is_space(kf_utf8_next(text, &next))) break;
+    }
+    for (size_t at = *end; a->rstrip && at < n_bytes; *end = at)
+        if (!kf_bert_is_space(kf_utf8_next(text, &at))) break;
 }
 
 kf_status kf_pipeline_encode(const kf_pipeline *p, const char *text, const unsigned char *marks, size_t n_bytes,
@@ -176,10 +185,7 @@ kf_status kf_pipeline_encode(const kf_pipeline *p, const char *text, const unsig
             continue;
         }
         size_t begin = at, end = at + a->n;
-        while (a->lstrip && begin > from && is_blank(text[begin - 1]))
-            begin--;
-        while (a->rstrip && end < n_bytes && is_blank(text[end]))
-            end++;
+        widen(a, text, from, n_bytes, &begin, &end);
         KF_TRY(encode_stretch(&s, text + from, begin - from));
         s.base += (int32_t)kf_utf8_length(text + from, begin - from);
         int32_t n_cps = (int32_t)kf_utf8_length(text + begin, end - begin);

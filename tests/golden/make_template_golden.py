@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the expected prompts of tests/golden/test_golden_template.c with transformers' own apply_chat_template.
 
-    python3 -m venv venv && venv/bin/pip install transformers==4.53.3 jinja2==3.1.6
+    python3 -m venv venv && venv/bin/pip install transformers==4.53.3 jinja2==3.1.6 tokenizers==0.21.0
     venv/bin/python tests/golden/make_template_golden.py            # writes tests/golden/chat/expected.json
     venv/bin/python tests/golden/make_template_golden.py DIR        # the same for the *.jinja of another folder
 
@@ -13,7 +13,10 @@ Needed only when the templates, the conversations or the snippets change: what i
     chat/conversations.json  lists of messages
     chat/snippets.json       small templates, one for each rule of the language
     chat/expected.json       {"templates": {name: [[a prompt, or null where the template raises an exception, for each
-                             of VARIANTS] for each conversation]}, "snippets": [the same for MESSAGES]}
+                             of VARIANTS] for each conversation]}, "snippets": [the same for MESSAGES],
+                             "added_tokens": {a tokenizer of tokenizers/small/: its control tokens}, "ids": {tokenizer:
+                             {template: [[conversation, its first variant's ids], …]}}}; conversations whose contents
+                             spell a control token are left out there, as transformers takes it for one
 
 The clock stands at NOW (UTC) while they are made. bos_token and eos_token are SPECIAL.
 """
@@ -22,6 +25,7 @@ import json
 import pathlib
 import sys
 
+from tokenizers import Tokenizer
 from transformers.utils import chat_template_utils
 
 HERE = pathlib.Path(__file__).resolve().parent / "chat"
@@ -55,6 +59,31 @@ def render(template, messages, variant):
         return None
 
 
+def added_tokens(vocab):
+    """Control tokens, one of which takes the white space after it (as Phi-3's do) and one that before it."""
+    strips = {"<|assistant|>": "rstrip", "<|end|>": "lstrip"}
+    known = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|system|>", "<|assistant|>", "<|end|>", "[INST]"]
+    new = [n for n in known if n not in vocab]  # numbered on without a gap
+    ids = vocab | {n: len(vocab) + i for i, n in enumerate(new)}
+    return [{"id": ids[n], "content": n, "single_word": False, "lstrip": strips.get(n) == "lstrip",
+             "rstrip": strips.get(n) == "rstrip", "normalized": False, "special": True} for n in known]
+
+
+def small(name):
+    return json.loads((HERE.parent / "tokenizers" / "small" / f"{name}.json").read_text())
+
+
+def ids_of(name, conversations, templates):
+    root = small(name)
+    root["added_tokens"] = added_tokens(root["model"]["vocab"])
+    tokenizer = Tokenizer.from_str(json.dumps(root))
+    plain = [i for i, c in enumerate(conversations)
+             if not any(t["content"] in m["content"] for t in root["added_tokens"] for m in c)]
+    return {t: [[i, tokenizer.encode(templates[t][i][0], add_special_tokens=False).ids]
+                for i in plain if templates[t][i][0] is not None and len(templates[t][i][0]) < 600]
+            for t in ("chatml", "zephyr", "llama2", "phi")}
+
+
 def main():
     chat_template_utils.datetime = Clock
     folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else HERE
@@ -70,7 +99,11 @@ def main():
         templates[path.stem] = [[render(text, c, v) for v in VARIANTS] for c in conversations]
     snippets = json.loads((HERE / "snippets.json").read_text())
     expected = {"templates": templates, "snippets": [render(s, MESSAGES, VARIANTS[0]) for s in snippets]}
-    out = json.dumps(expected, ensure_ascii=False, indent=0)
+    if folder == HERE:
+        names = ("byte_level", "sentencepiece")
+        expected["ids"] = {n: ids_of(n, conversations, templates) for n in names}
+        expected["added_tokens"] = {n: added_tokens(small(n)["model"]["vocab"]) for n in names}
+    out = json.dumps(expected, ensure_ascii=False, separators=(",", ":"))
     (folder / "expected.json").write_text(out + "\n")
     n_null = sum(p is None for t in templates.values() for c in t for p in c)
     print(f"{len(templates)} templates, {len(conversations)} conversations, {n_null} refused; "

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "text/template.h"
+#include "text/tokenizer_impl.h"
 
 enum { MESSAGES_MAX = 32, NOW = 1795521600 }; /* 2026-11-24 12:00 UTC */
 
@@ -236,6 +237,57 @@ static void marks_follow_contents(void **state) {
     }
 }
 
+/* ---- prompts as ids ---- */
+
+/* A small tokenizer with the script's control tokens. */
+static kf_tokenizer *open_small(const char *name) {
+    char file[64];
+    kf_tokenizer *t;
+    snprintf(file, sizeof file, "%s.json", name);
+    json_t *root = load(KF_SOURCE_DIR "/tests/golden/tokenizers/small", file);
+    json_object_set(root, "added_tokens", json_object_get(json_object_get(expected, "added_tokens"), name));
+    assert_int_equal(kf_tokenizer_new(&t), KF_OK);
+    if (kf_tokenizer_load_json(t, root) != KF_OK) fail_msg("%s: %s", name, kf_error_text());
+    json_decref(root);
+    return t;
+}
+
+static bool same_ids(const json_t *want, const kf_encoding *e) {
+    if (json_array_size(want) != e->n || e->n != e->n_total) return false;
+    for (size_t i = 0; i < e->n; i++)
+        if (json_integer_value(json_array_get(want, i)) != e->ids[i]) return false;
+    return true;
+}
+
+static void ids_are_hugging_faces(void **state) {
+    (void)state;
+    const char *tokenizer, *name;
+    json_t *templates, *list;
+    if (strcmp(folder, KF_SOURCE_DIR "/tests/golden/chat") != 0) skip();
+    json_object_foreach(json_object_get(expected, "ids"), tokenizer, templates) {
+        kf_tokenizer *t = open_small(tokenizer);
+        json_object_foreach(templates, name, list) {
+            char *source = source_of(name);
+            kf_template *template;
+            assert_int_equal(kf_template_compile(name, source, strlen(source), &template), KF_OK);
+            assert_true(json_array_size(list) > 3);
+            for (size_t i = 0; i < json_array_size(list); i++) {
+                int32_t ids[2048];
+                kf_rendered prompt;
+                kf_encoding e = {.cap = 2048, .ids = ids};
+                const json_t *item = json_array_get(list, i);
+                size_t c = (size_t)json_integer_value(json_array_get(item, 0));
+                assert_int_equal(render(template, json_array_get(conversations, c), 0, &prompt), KF_OK);
+                assert_int_equal(kf_tokenizer_encode_marked(t, prompt.text, prompt.marks, prompt.n, &e), KF_OK);
+                if (!same_ids(json_array_get(item, 1), &e)) fail_msg("%s, %s, conversation %zu", tokenizer, name, c);
+            }
+            kf_template_free(template);
+            free(source);
+        }
+        kf_tokenizer_close(t);
+    }
+}
+
 /* ---- how long it takes ---- */
 
 /* The longest conversation is the one of 22 messages; a millisecond is far more than it takes, sanitizers aside. */
@@ -276,11 +328,9 @@ int main(void) {
     expected = load(folder, "expected.json");
     if (!conversations || !snippets || !expected) return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_template),
-        cmocka_unit_test(every_snippet),
-        cmocka_unit_test(mutations_fail),
-        cmocka_unit_test(marks_follow_contents),
-        cmocka_unit_test(twenty_turns_take_no_time),
+        cmocka_unit_test(every_template),        cmocka_unit_test(every_snippet),
+        cmocka_unit_test(mutations_fail),        cmocka_unit_test(marks_follow_contents),
+        cmocka_unit_test(ids_are_hugging_faces), cmocka_unit_test(twenty_turns_take_no_time),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     json_decref(conversations);
