@@ -19,7 +19,8 @@ typedef struct kf_request_opts {
     int lane; /* index into kf_lane_names */
     bool understand;
     int64_t max_tokens, top_k, deadline_ms;
-    double temperature, top_p, min_p, repetition_penalty;
+    double temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty;
+    const char *json_schema, *regex;
     int64_t seed;
 } kf_request_opts;
 
@@ -43,6 +44,13 @@ extern const char *const kf_lane_names[]; /* "normal", "high", "low", NULL */
         KF_REQUEST_OPTION_(T, f, min_p, KF_OPTION_REAL, "min-p", "P", "0 is off", .max = 1),                           \
         KF_REQUEST_OPTION_(T, f, repetition_penalty, KF_OPTION_REAL, "repetition-penalty", "X", "1 is off",            \
                            .min = 1e-6, .max = 10),                                                                    \
+        KF_REQUEST_OPTION_(T, f, presence_penalty, KF_OPTION_REAL, "presence-penalty", "X", "0 is off", .min = -2,     \
+                           .max = 2),                                                                                  \
+        KF_REQUEST_OPTION_(T, f, frequency_penalty, KF_OPTION_REAL, "frequency-penalty", "X", "0 is off", .min = -2,   \
+                           .max = 2),                                                                                  \
+        KF_REQUEST_OPTION_(T, f, json_schema, KF_OPTION_TEXT, "json-schema", "JSON",                                   \
+                           "the reply is JSON that this schema allows"),                                               \
+        KF_REQUEST_OPTION_(T, f, regex, KF_OPTION_TEXT, "regex", "EXPRESSION", "the reply is a match of it"),          \
         KF_REQUEST_OPTION_(T, f, seed, KF_OPTION_INT, "seed", "N", "the same seed, the same reply",                    \
                            .max = 9007199254740991.0),                                                                 \
         KF_REQUEST_OPTION_(T, f, stop, KF_OPTION_TEXTS, "stop", "TEXT", "the reply ends before it; up to 8 times"),    \
@@ -56,6 +64,7 @@ const char *kf_request_lacks(const kf_request_opts *s, const kf_nats_opts *nats)
 typedef struct kf_request_build {
     Kefu__V1__Request request;
     Kefu__V1__Generate generate;
+    Kefu__V1__ResponseFormat format;
     char *stop[KF_OPTION_TEXTS_MAX];
     char id[33];
 } kf_request_build;

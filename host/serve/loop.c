@@ -138,10 +138,12 @@ static void end_all(struct kf_loop *l, const char *text) {
 
 /* ---- the dialogue's wants ---- */
 
-/* The prompt takes what the reply leaves of the sequence; a short reply rather than none. */
+/* The prompt takes what the reply leaves of the sequence; a short reply rather than none, unless it would cut
+ * a form short. */
 static bool begin_reply(struct kf_loop *l, kf_job_impl *j) {
     size_t n = kf_prompt_build(l->s->models.prompt, &j->texts, &j->understanding, j->ids, j->max_ids - j->max_new);
-    if (n == 0) n = kf_prompt_build(l->s->models.prompt, &j->texts, &j->understanding, j->ids, j->max_ids - 1);
+    if (n == 0 && !j->grammar)
+        n = kf_prompt_build(l->s->models.prompt, &j->texts, &j->understanding, j->ids, j->max_ids - 1);
     if (n == 0) return false;
     j->n_prompt = n;
     if (j->max_new > j->max_ids - n) j->max_new = j->max_ids - n;

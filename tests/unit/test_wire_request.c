@@ -124,6 +124,26 @@ static void everything_set_arrives(void **state) {
     assert_int_equal(r.deadline_ns, RECEIVED_NS + 1000000);
 }
 
+static void how_a_reply_is_to_be_drawn_arrives(void **state) {
+    (void)state;
+    const char *text = "{\"text\":\"好\",\"generate\":{\"presencePenalty\":-2,\"frequency_penalty\":0.5,\"logitBias\":"
+                       "[{\"token\":7,\"bias\":-100},{\"token\":2147483647,\"bias\":1.5}],"
+                       "\"responseFormat\":{\"jsonSchema\":\"{\\\"type\\\":\\\"null\\\"}\"}}}";
+    kf_request r;
+    assert_int_equal(decode_json(text, &r), KF_OK);
+    const kf_generate *g = &r.generate;
+    assert_true(g->presence_penalty == -2 && g->frequency_penalty == 0.5f && g->n_logit_bias == 2);
+    assert_true(g->logit_bias[0].token == 7 && g->logit_bias[0].value == -100);
+    assert_true(g->logit_bias[1].token == INT32_MAX && g->logit_bias[1].value == 1.5f);
+    assert_int_equal(g->format, KF_GRAMMAR_SCHEMA);
+    assert_string_equal(g->format_text.s, "{\"type\":\"null\"}");
+    text = "{\"text\":\"好\",\"generate\":{\"response_format\":{\"regex\":\"a+\"}}}";
+    assert_int_equal(decode_json(text, &r), KF_OK);
+    assert_int_equal(r.generate.format, KF_GRAMMAR_REGEX);
+    assert_int_equal(r.generate.format_text.n, 2);
+    assert_true(r.generate.presence_penalty == 0 && r.generate.frequency_penalty == 0 && !r.generate.n_logit_bias);
+}
+
 static void the_subject_wins(void **state) {
     (void)state;
     static const char text[] = "{\"text\":\"好\",\"tenant\":\"mine\",\"priority\":\"PRIORITY_LOW\"}";
@@ -183,6 +203,17 @@ static void what_is_out_of_range_is_refused_by_name(void **state) {
         {"min_p", "\"text\":\"x\",\"generate\":{\"minP\":\"NaN\"}", KF_ERR_INVALID},
         {"repetition_penalty", "\"text\":\"x\",\"generate\":{\"repetitionPenalty\":0}", KF_ERR_INVALID},
         {"repetition_penalty", "\"text\":\"x\",\"generate\":{\"repetitionPenalty\":10.5}", KF_ERR_INVALID},
+        {"presence_penalty", "\"text\":\"x\",\"generate\":{\"presencePenalty\":2.5}", KF_ERR_INVALID},
+        {"frequency_penalty", "\"text\":\"x\",\"generate\":{\"frequencyPenalty\":-2.5}", KF_ERR_INVALID},
+        {"frequency_penalty", "\"text\":\"x\",\"generate\":{\"frequencyPenalty\":\"NaN\"}", KF_ERR_INVALID},
+        {"logit_bias[1].bias",
+         "\"text\":\"x\",\"generate\":{\"logitBias\":[{\"token\":1,\"bias\":1},{\"token\":2,\"bias\":101}]}",
+         KF_ERR_INVALID},
+        {"logit_bias[1].token",
+         "\"text\":\"x\",\"generate\":{\"logitBias\":[{\"token\":1,\"bias\":1},{\"token\":1,\"bias\":2}]}",
+         KF_ERR_INVALID},
+        {"logit_bias[0].token", "\"text\":\"x\",\"generate\":{\"logitBias\":[{\"token\":4000000000}]}", KF_ERR_INVALID},
+        {"response_format", "\"text\":\"x\",\"generate\":{\"responseFormat\":{}}", KF_ERR_INVALID},
         {"stop[1]", "\"text\":\"x\",\"generate\":{\"stop\":[\"a\",\"\"]}", KF_ERR_INVALID},
         {"stop", "\"text\":\"x\",\"generate\":{\"stop\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\"]}",
          KF_ERR_TOO_LARGE},
@@ -351,6 +382,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_are_filled_in),
         cmocka_unit_test(everything_set_arrives),
+        cmocka_unit_test(how_a_reply_is_to_be_drawn_arrives),
         cmocka_unit_test(the_subject_wins),
         cmocka_unit_test(what_is_out_of_range_is_refused_by_name),
         cmocka_unit_test(too_long_is_refused_by_name),
