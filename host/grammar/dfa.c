@@ -6,7 +6,7 @@
 
 #include "base/hash.h"
 
-enum { SLOTS = 4 * KF_DFA_STATES_MAX, WORK_MAX = 40000000, TABLE_BYTES_MAX = 4 << 20 };
+enum { SLOTS = 4 * KF_DFA_STATES_MAX, WORK_MAX = 20000000, TABLE_BYTES_MAX = 4 << 20 };
 enum { POOL_MAX = 1 << 22 };
 
 /* A state under construction is the sorted set of the bytes-or-final states that n may be in. */
@@ -24,7 +24,8 @@ typedef struct maker {
     uint32_t stamp;
     size_t work;
 
-    uint8_t class_of[256], byte_of[256]; /* a byte of each class */
+    uint8_t class_of[256], byte_of[256]; /* the lowest usable byte of each class: they ascend */
+    uint16_t class_from[257];            /* the first class whose byte is that or above; n_classes: none */
     size_t n_classes;
     uint16_t *next; /* [next_cap, n_classes] */
     size_t next_cap;
@@ -50,6 +51,14 @@ static void make_classes(maker *m, const bool usable[256]) {
             m->byte_of[of_run] = (uint8_t)b;
         }
         m->class_of[b] = (uint8_t)of_run;
+    }
+}
+
+static void order_classes(maker *m) {
+    size_t c = m->n_classes;
+    for (size_t b = 257; b-- > 0;) {
+        if (c > 1 && m->byte_of[c - 1] == b) c--;
+        m->class_from[b] = (uint16_t)c;
     }
 }
 
@@ -117,7 +126,7 @@ static kf_status state_of_set(maker *m, uint16_t *out) {
     }
     qsort(m->set, m->n_set, sizeof *m->set, by_number);
     size_t bytes = m->n_set * sizeof *m->set;
-    m->work += m->n_set;
+    m->work += 4 * m->n_set;
     size_t slot = kf_fnv32(KF_FNV32_START, (const char *)m->set, bytes) % SLOTS;
     for (; m->slots[slot]; slot = (slot + 1) % SLOTS) {
         size_t s = m->slots[slot];
@@ -139,15 +148,25 @@ static kf_status fill_row(maker *m, size_t state) {
         if (!more) return KF_FAIL(KF_ERR_NO_MEMORY, "grammar: no memory for %zu states", m->next_cap);
         m->next = more;
     }
-    m->next[state * m->n_classes] = KF_DFA_DEAD;
+    bool begins[257] = {[1] = true}; /* classes that the state tells from the class before */
+    uint16_t *row = m->next + state * m->n_classes;
+    for (size_t i = m->at[state]; i < m->at[state + 1]; i++) {
+        const kf_nfa_state *s = &m->n->states[m->pool[i]];
+        begins[m->class_from[s->lo]] = begins[m->class_from[s->hi + 1]] = true;
+    }
+    row[0] = KF_DFA_DEAD;
     for (size_t c = 1; c < m->n_classes; c++) {
+        if (!begins[c]) {
+            row[c] = row[c - 1];
+            continue;
+        }
         set_begin(m);
         for (size_t i = m->at[state]; i < m->at[state + 1]; i++) {
             const kf_nfa_state *s = &m->n->states[m->pool[i]];
             if (s->kind == KF_NFA_BYTES && m->byte_of[c] >= s->lo && m->byte_of[c] <= s->hi) set_add(m, s->out);
         }
         m->work += m->at[state + 1] - m->at[state];
-        KF_TRY(state_of_set(m, &m->next[state * m->n_classes + c]));
+        KF_TRY(state_of_set(m, &row[c]));
         if (m->work > WORK_MAX) return too_large();
     }
     return KF_OK;
@@ -277,6 +296,7 @@ kf_status kf_dfa_new(const kf_nfa *n, int32_t start, const bool usable[256], kf_
         s = KF_FAIL(KF_ERR_NO_MEMORY, "grammar: no memory for %zu states", n->n);
     } else {
         make_classes(m, usable);
+        order_classes(m);
         KF_STEP(s, subsets(m, start));
         KF_STEP(s, finish(m, d));
     }
