@@ -92,6 +92,7 @@ void kf_cuda_event_free(kf_event *e);
 kf_status kf_cuda_event_record(kf_stream *s, kf_event *e);
 kf_status kf_cuda_event_wait(kf_event *e);
 bool kf_cuda_event_done(kf_event *e);
+void kf_cuda_stream_wait(kf_stream *s, kf_event *e);
 void kf_cuda_copy_in(kf_stream *s, void *dst_device, const void *src_host, size_t bytes);
 void kf_cuda_copy_out(kf_stream *s, void *dst_host, const void *src_device, size_t bytes);
 void kf_cuda_fill_zero(kf_stream *s, void *dst, size_t bytes);

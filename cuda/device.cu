@@ -34,6 +34,7 @@ static const struct kf_device_ops cuda_ops = {
     .event_record = kf_cuda_event_record,
     .event_wait = kf_cuda_event_wait,
     .event_done = kf_cuda_event_done,
+    .stream_wait = kf_cuda_stream_wait,
     .capture_begin = kf_cuda_capture_begin,
     .capture_end = kf_cuda_capture_end,
     .graph_launch = kf_cuda_graph_launch,

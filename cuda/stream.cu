@@ -107,6 +107,11 @@ bool kf_cuda_event_done(kf_event *e) {
     return cudaEventQuery(e->cuda) != cudaErrorNotReady;
 }
 
+void kf_cuda_stream_wait(kf_stream *s, kf_event *e) {
+    if (!kf_cuda_runs(s)) return;
+    kf_cuda_check(s, "wait", cudaStreamWaitEvent(((kf_cuda_stream *)s)->cuda, e->cuda, 0));
+}
+
 void kf_cuda_copy_in(kf_stream *s, void *dst_device, const void *src_host, size_t bytes) {
     if (!kf_cuda_runs(s) || bytes == 0) return;
     cudaStream_t cuda = ((kf_cuda_stream *)s)->cuda;

@@ -177,8 +177,9 @@ struct kf_device_ops {
     kf_status (*event_new)(kf_device *d, kf_event **out);
     void (*event_free)(kf_event *e);
     kf_status (*event_record)(kf_stream *s, kf_event *e);
-    kf_status (*event_wait)(kf_event *e); /* blocks; the status of all enqueued before the record */
-    bool (*event_done)(kf_event *e);      /* does not block */
+    kf_status (*event_wait)(kf_event *e);           /* blocks; the status of all enqueued before the record */
+    bool (*event_done)(kf_event *e);                /* does not block */
+    void (*stream_wait)(kf_stream *s, kf_event *e); /* NULL where an operation has run when its call returns */
 
     /* optional: NULL where the device has no graphs (kf_device_has_graphs) */
     kf_status (*capture_begin)(kf_stream *s);
@@ -418,6 +419,12 @@ static inline kf_status kf_event_wait(kf_device *d, kf_event *e) {
 }
 static inline bool kf_event_done(kf_device *d, kf_event *e) {
     return d->ops->event_done(e);
+}
+
+/* What is enqueued on s from here on runs after the event was reached, which may be on another stream. Does not block.
+ * An event that was never recorded is reached. A failure of the other stream does not fail s. */
+static inline void kf_stream_wait(kf_stream *s, kf_event *e) {
+    if (s->ops->stream_wait) s->ops->stream_wait(s, e);
 }
 
 /* Graphs: what is enqueued between begin and end is not run but kept, with its pointers, sizes and parameters, and runs

@@ -22,6 +22,7 @@ static const kf_option table[] = {
     ROW("threads", INT, threads, "N", "0", "compute threads of the cpu device; 0: one a core", .min = 0, .max = 1024),
     ROW("batch-invariant", CHOICE, batch_invariant, "on|off", "on", "the same answer alone or in company",
         .choices = off_on),
+    ROW("cuda-graphs", CHOICE, cuda_graphs, "on|off", "on", "on cuda: a decoder step is one graph", .choices = off_on),
     ROW("http", TEXT, http, "ADDR:PORT", "127.0.0.1:8080", "/livez /readyz /startupz /metrics; off: none"),
     ROW("max-jobs", INT, max_jobs, "N", "1024", "requests in hand; more are refused", .min = 1, .max = 65536),
     ROW("max-running", INT, max_running, "N", "16", "replies written at once", .min = 1, .max = 4096),

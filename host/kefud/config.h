@@ -10,8 +10,8 @@
 typedef struct kf_kefud_config {
     kf_nats_opts nats;
     const char *models, *http, *trace, *file;
-    int device, dtype, log_level; /* indices: kf_device_names, kf_kefud_dtype, kf_log_level */
-    int batch_invariant, decoder; /* 0 off, 1 on */
+    int device, dtype, log_level;              /* indices: kf_device_names, kf_kefud_dtype, kf_log_level */
+    int batch_invariant, cuda_graphs, decoder; /* 0 off, 1 on */
     int64_t threads, max_jobs, max_running, kv_cache_mb, max_tokens, deadline_ms, drain_s;
     double max_gap_ms;
     bool print_config, version, help;

@@ -70,7 +70,8 @@ static kf_status start_server(worker *w) {
                         .job_arena_bytes = JOB_ARENA_BYTES,
                         .max_running = (size_t)c->max_running,
                         .kv_cache_bytes = (size_t)c->kv_cache_mb << 20,
-                        .max_gap_ms = c->max_gap_ms};
+                        .max_gap_ms = c->max_gap_ms,
+                        .no_graphs = !c->cuda_graphs};
     kf_server *server;
     KF_TRY(kf_server_start(&o, &server));
     atomic_store(&w->health.server, server);

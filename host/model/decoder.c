@@ -224,6 +224,10 @@ kf_status kf_decoder_run(kf_decoder_step *step, kf_stream *s, const kf_decoder_s
     return kf_event_record(s, step->done);
 }
 
+void kf_decoder_order(const kf_decoder_step *step, kf_stream *s) {
+    kf_stream_wait(s, step->done);
+}
+
 bool kf_decoder_done(const kf_decoder_step *step) {
     return kf_event_done(step->m->d, step->done);
 }

@@ -87,6 +87,9 @@ void kf_decoder_step_free(kf_decoder_step *step);
  * outside the vocabulary; KF_ERR_BUG: a slot twice or out of range, or not reserved. On failure nothing is enqueued. */
 kf_status kf_decoder_run(kf_decoder_step *step, kf_stream *s, const kf_decoder_seq *seqs, size_t n_seqs);
 
+/* What is enqueued on s from here on, another stream, runs after the step's last run. Does not block. */
+void kf_decoder_order(const kf_decoder_step *step, kf_stream *s);
+
 bool kf_decoder_done(const kf_decoder_step *step);      /* does not block */
 kf_status kf_decoder_wait(const kf_decoder_step *step); /* blocks; the status of what was enqueued */
 

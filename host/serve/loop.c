@@ -5,6 +5,12 @@
  * already done when n + 1 is to be planned (always so on the CPU), its results come first and nothing is planned in
  * vain. Results of a job that has ended meanwhile fall on nobody: a run notes which use of its job it means. The count
  * is this thread's own, since the job itself may by then be the I/O thread's again.
+ *
+ * Two streams, one for each model, on a device that computes while the host goes on: the step and the encoder's piece
+ * of one run may overlap (the step waits for memory, the piece for arithmetic), those of different runs do not: each
+ * waits for what the other stream had in the run before. So a run takes at most the sum that was planned, and the
+ * encoder cannot pile up work that a later step has to wait for. Copies are on the stream of their model: a step's
+ * input is some 10 KB, and goes over before its first kernel. The models share no device memory.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +45,8 @@ typedef struct pass {
 /* A run on the device. */
 typedef struct flight {
     bool busy;
-    pass *finished; /* the pass whose results it brings; NULL: none */
+    kf_event *encoded; /* reached when the run's encoder piece is over */
+    pass *finished;    /* the pass whose results it brings; NULL: none */
     kf_decoder_step *step;
     kf_plan_row *rows; /* [max_running] of the step */
     uint64_t *epochs;  /* [max_running] of the rows' jobs */
@@ -136,6 +143,13 @@ static void end_all(struct kf_loop *l, const char *text) {
         end_refused(l, job_at(l, l->active[l->n_active - 1]), KF_CODE_UNAVAILABLE, text, KF_STOPPING_RETRY_MS);
 }
 
+static void fail_device(struct kf_loop *l) {
+    kf_log(KF_ERROR, "device_failed", KF_STR("device", l->s->device->name), KF_STR("text", kf_error_text()), KF_END);
+    l->failed = true;
+    atomic_store(&l->s->gauges.device_failed, true);
+    end_all(l, KF_DEVICE_FAILED_TEXT);
+}
+
 /* ---- the dialogue's wants ---- */
 
 /* The prompt takes what the reply leaves of the sequence; a short reply rather than none, unless it would cut
@@ -226,21 +240,27 @@ static void begin_pass(struct kf_loop *l, const kf_run *run) {
     kf_metric_add(KF_M_INPUT_TOKENS, n_tokens);
     kf_metric_observe(KF_M_ENCODE_BATCH_SEQS, (int64_t)p->n);
     kf_metric_observe(KF_M_ENCODE_BATCH_TOKENS, (int64_t)n_tokens);
-    p->live = kf_bert_begin(p->pass, l->s->stream, &(kf_bert_input){l->encode_ids, p->cu_seqlens, p->n}) == KF_OK;
+    p->live =
+        kf_bert_begin(p->pass, l->s->encoder_stream, &(kf_bert_input){l->encode_ids, p->cu_seqlens, p->n}) == KF_OK;
     if (!p->live) log_refused_pass();
 }
 
-static void enqueue_encoder(struct kf_loop *l, const kf_run *run, flight *f) {
+/* The run's piece of a pass. KF_ERR_DEVICE: the stream takes nothing more. */
+static kf_status enqueue_encoder(struct kf_loop *l, const kf_run *run, flight *f) {
+    kf_stream *s = l->s->encoder_stream;
     if (run->encode_begin) begin_pass(l, run);
     pass *p = &l->passes[l->pass_now];
-    if (p->live && run->layer_to > run->layer_from)
-        kf_bert_layers(p->pass, l->s->stream, run->layer_from, run->layer_to);
-    if (!run->encode_finish) return;
-    if (p->live && kf_bert_finish(p->pass, l->s->stream) != KF_OK) {
-        p->live = false;
-        log_refused_pass();
+    if (p->live) kf_bert_layers(p->pass, s, run->layer_from, run->layer_to);
+    if (run->encode_finish) {
+        kf_status status = p->live ? kf_bert_finish(p->pass, s) : KF_OK;
+        if (status == KF_ERR_DEVICE) return status;
+        if (status != KF_OK) {
+            p->live = false;
+            log_refused_pass();
+        }
+        f->finished = p;
     }
-    f->finished = p;
+    return kf_event_record(s, f->encoded);
 }
 
 static kf_sample_params sample_params(const kf_generate *g) {
@@ -278,6 +298,10 @@ static void enqueue_step(struct kf_loop *l, const kf_run *run, flight *f) {
     if (status == KF_OK) {
         f->n_rows = run->n_rows;
         kf_metric_observe(KF_M_STEP_ROWS, (int64_t)run->n_rows);
+        return;
+    }
+    if (status == KF_ERR_DEVICE) {
+        fail_device(l);
         return;
     }
     kf_log(KF_ERROR, "decoder_step_refused", KF_STR("status", kf_status_name(status)), KF_STR("text", kf_error_text()),
@@ -366,13 +390,6 @@ static void apply_step(struct kf_loop *l, flight *f, int64_t now_ns) {
     }
 }
 
-static void fail_device(struct kf_loop *l) {
-    kf_log(KF_ERROR, "device_failed", KF_STR("device", l->s->device->name), KF_STR("text", kf_error_text()), KF_END);
-    l->failed = true;
-    atomic_store(&l->s->gauges.device_failed, true);
-    end_all(l, KF_DEVICE_FAILED_TEXT);
-}
-
 static bool is_done(const flight *f) {
     return (!f->n_rows || kf_decoder_done(f->step)) && (!f->finished || kf_bert_done(f->finished->pass));
 }
@@ -435,9 +452,15 @@ static void enqueue(struct kf_loop *l, const kf_run *run, flight *f, const fligh
     f->cost_ns = run->cost_ns;
     f->ended_ns = 0;
     f->begin_ns = kf_clock_now_ns();
-    if (run->n_rows) enqueue_step(l, run, f);
+    if (run->n_rows) {
+        kf_stream_wait(l->s->stream, before->encoded);
+        enqueue_step(l, run, f);
+    }
     if (!before->busy && f->n_rows && kf_decoder_done(f->step)) apply_rows(l, f);
-    if (!l->failed && run->layer_to > run->layer_from) enqueue_encoder(l, run, f);
+    if (!l->failed && run->layer_to > run->layer_from) {
+        if (l->s->models.decoder) kf_decoder_order(before->step, l->s->encoder_stream);
+        if (enqueue_encoder(l, run, f) != KF_OK) fail_device(l);
+    }
     if (is_done(f)) f->ended_ns = kf_clock_now_ns();
 }
 
@@ -553,6 +576,7 @@ static kf_status make_flights(struct kf_loop *l, const kf_plan_limits *lim) {
         f->epochs = calloc(lim->max_running, sizeof *f->epochs);
         if (!p->jobs || !p->cu_seqlens || !f->rows || !f->epochs)
             return KF_FAIL(KF_ERR_NO_MEMORY, "device thread: no memory for a run of %zu sequences", lim->max_running);
+        KF_TRY(kf_event_new(l->s->device, &f->encoded));
     }
     return KF_OK;
 }
@@ -592,6 +616,7 @@ void kf_loop_free(struct kf_loop *l) {
         free(l->passes[i].cu_seqlens);
         free(l->flights[i].rows);
         free(l->flights[i].epochs);
+        kf_event_free(l->s->device, l->flights[i].encoded);
     }
     kf_plan_free(&l->plan);
     kf_run_free(&l->run);

@@ -50,9 +50,9 @@ static kf_status run_encoder(bench *b) {
     for (size_t i = 0; i <= n_seqs; i++)
         b->cu_seqlens[i] = (int32_t)(b->size * i / n_seqs);
     kf_bert_pass *p = m->pass[0];
-    KF_TRY(kf_bert_begin(p, b->s->stream, &(kf_bert_input){b->ids, b->cu_seqlens, n_seqs}));
-    kf_bert_layers(p, b->s->stream, 0, b->s->limits.n_layers);
-    KF_TRY(kf_bert_finish(p, b->s->stream));
+    KF_TRY(kf_bert_begin(p, b->s->encoder_stream, &(kf_bert_input){b->ids, b->cu_seqlens, n_seqs}));
+    kf_bert_layers(p, b->s->encoder_stream, 0, b->s->limits.n_layers);
+    KF_TRY(kf_bert_finish(p, b->s->encoder_stream));
     return kf_bert_wait(p);
 }
 

@@ -93,7 +93,7 @@ static kf_status open_decoder(kf_device *d, const char *dir, const kf_models_opt
         return KF_FAIL(KF_ERR_INVALID,
                        "--kv-cache-mb: %zu bytes are %zu blocks, one full sequence of %zu tokens needs %zu; raise it",
                        o->kv_cache_bytes, kf_kv_cache_n_blocks(m->kv), m->decoder_max_seqlen, need);
-    return KF_OK;
+    return o->graphs_stream ? kf_decoder_capture(m->decoder, o->graphs_stream) : KF_OK;
 }
 
 /* A refusal for want of memory also says what to lower. */
@@ -113,9 +113,10 @@ kf_status kf_models_open(kf_device *d, const kf_models_opts *o, kf_models *out) 
     KF_TRY(folder_exists(encoder, "set --models to the folder that has it"));
     if (!o->understand_only)
         KF_TRY(folder_exists(decoder, "put one there, or start with --decoder off to understand only"));
-    kf_status s = open_encoder(d, encoder, &m);
+    kf_status s = say_what_to_lower(open_encoder(d, encoder, &m), "take --dtype bf16 or a smaller encoder");
     if (s == KF_OK && !o->understand_only)
-        s = say_what_to_lower(open_decoder(d, decoder, o, &m), "lower --max-running or set --kv-cache-mb");
+        s = say_what_to_lower(open_decoder(d, decoder, o, &m),
+                              "lower --max-running or --kv-cache-mb, or take --dtype bf16 or a smaller decoder");
     KF_STEP(s, kf_policy_load(policy, &m.policy));
     if (s != KF_OK) {
         kf_models_close(&m);
@@ -148,5 +149,7 @@ size_t kf_models_weights_bytes(const kf_models *m) {
 }
 
 size_t kf_models_activations_bytes(const kf_models *m) {
-    return kf_bert_arena_bytes(m->encoder) + (m->decoder ? kf_decoder_arena_bytes(m->decoder) : 0);
+    size_t bytes = kf_bert_arena_bytes(m->encoder);
+    if (m->decoder) bytes += kf_decoder_arena_bytes(m->decoder) + kf_decoder_graphs_bytes(m->decoder);
+    return bytes;
 }

@@ -13,7 +13,8 @@ typedef struct kf_models_opts {
     const char *dir;      /* DIR/encoder; DIR/decoder; DIR/policy.json (need not be there) */
     bool understand_only; /* DIR/decoder is not looked at, and no reply is written */
     size_t max_running;
-    size_t kv_cache_bytes; /* 0: what max_running full sequences need */
+    size_t kv_cache_bytes;    /* 0: what max_running full sequences need */
+    kf_stream *graphs_stream; /* where decode steps are to run as graphs (kf_decoder_capture); NULL: nowhere */
 } kf_models_opts;
 
 typedef struct kf_models {
@@ -42,6 +43,6 @@ kf_status kf_models_open(kf_device *d, const kf_models_opts *o, kf_models *out);
 void kf_models_close(kf_models *m);
 
 size_t kf_models_weights_bytes(const kf_models *m);
-size_t kf_models_activations_bytes(const kf_models *m);
+size_t kf_models_activations_bytes(const kf_models *m); /* graphs included */
 
 #endif

@@ -28,6 +28,7 @@ typedef struct kf_server_opts {
     size_t max_running;     /* sequences decoded at once */
     size_t kv_cache_bytes;  /* 0: what max_running full sequences need */
     double max_gap_ms;      /* the longest gap between two tokens of a running sequence */
+    bool no_graphs;         /* decoder steps are enqueued operation by operation also where the device has graphs */
 } kf_server_opts;
 
 /* Loads everything, allocates everything, logs the ledger and the measured rate, starts the device thread.

@@ -255,12 +255,14 @@ static kf_status start(kf_server *s) {
     const kf_server_opts *o = &s->opts;
     KF_TRY(make_jobs(s));
     KF_TRY(kf_stream_open(s->device, &s->stream));
+    KF_TRY(kf_stream_open(s->device, &s->encoder_stream));
     KF_TRY(kf_models_open(s->device,
                           &(kf_models_opts){
                               .dir = o->models_dir,
                               .understand_only = o->understand_only,
                               .max_running = o->max_running,
                               .kv_cache_bytes = o->kv_cache_bytes,
+                              .graphs_stream = o->no_graphs ? NULL : s->stream,
                           },
                           &s->models));
     set_limits(s);
@@ -317,6 +319,7 @@ void kf_server_free(kf_server *s) {
     kf_server_stop(s);
     kf_loop_free(s->loop);
     kf_models_close(&s->models);
+    kf_stream_close(s->encoder_stream);
     kf_stream_close(s->stream);
     for (size_t i = 0; s->jobs && i < s->opts.n_jobs; i++)
         kf_arena_free(&s->jobs[i].job.arena);

@@ -29,7 +29,7 @@ typedef struct kf_server_gauges {
 struct kf_server {
     kf_server_opts opts;
     kf_device *device;
-    kf_stream *stream;
+    kf_stream *stream, *encoder_stream; /* the decoder's (and the probe's), the encoder's: loop.c says who waits */
     kf_models models;
     kf_cost cost;
     kf_plan_limits limits;

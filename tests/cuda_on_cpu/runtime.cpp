@@ -234,27 +234,30 @@ void yield_thread() {
     if (to != me) switch_to(me, to);
 }
 
+// One kernel of a fiber's life. The next one may be run by another host thread: a function of its own, so that no address
+// of a thread's variable is kept over the switch.
+__attribute__((noinline)) static void fiber_body() {
+    Thread *me = cur;
+#ifdef KF_ONCPU_TSAN
+    __tsan_acquire(&wk->launch_sync);
+#endif
+    (*wk->body)();
+    if (me->ncp) fail("thread exits with a cp.async still not waited for (%s:%d)", me->op.loc.file, me->op.loc.line);
+#ifdef KF_ONCPU_TSAN
+    __tsan_release(&wk->end_sync);
+#endif
+    Warp *w = me->warp;
+    w->runnable &= ~me->bit;
+    w->exited |= me->bit;
+    wk->alive--;
+    switch_to(me, pick_next(me));
+}
 static void fiber_main() {
 #ifdef KF_ONCPU_ASAN
     __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
-    for (;;) {
-        Thread *me = cur;
-#ifdef KF_ONCPU_TSAN
-        __tsan_acquire(&wk->launch_sync);
-#endif
-        (*wk->body)();
-        if (me->ncp)
-            fail("thread exits with a cp.async still not waited for (%s:%d)", me->op.loc.file, me->op.loc.line);
-#ifdef KF_ONCPU_TSAN
-        __tsan_release(&wk->end_sync);
-#endif
-        Warp *w = me->warp;
-        w->runnable &= ~me->bit;
-        w->exited |= me->bit;
-        wk->alive--;
-        switch_to(me, pick_next(me));
-    }
+    for (;;)
+        fiber_body();
 }
 static void make_fiber(Thread *t) {
     char *p =

@@ -7,7 +7,7 @@
 
 #include "runner.h"
 
-enum { MAX_SEQS = 11, MAX_SEQLEN = 96, N_STEPS = 60, MAX_PROMPT = 40 };
+enum { MAX_SEQS = 11, MAX_SEQLEN = 96, N_STEPS = 40, MAX_PROMPT = 40 };
 
 typedef struct twin {
     kf_stream *s;
@@ -175,8 +175,7 @@ static void test_same_bits(kf_dtype dtype) {
     open_both(dtype);
     assert_int_equal(kf_decoder_n_graphs(graphs.m), 5); /* 1, 2, 4, 8 and 11 rows */
     assert_int_equal(kf_decoder_n_graphs(plain.m), 0);
-    tell(1);
-    tell(2);
+    tell(dtype == KF_F32 ? 1 : 2);
     close_both();
 }
 
