@@ -126,17 +126,14 @@ void kf_cuda_linear_end(kf_stream *s, void *out, size_t n, kf_linear_opts o);
 /* ---- operations: a file of the same name each, kin together ---- */
 void kf_cuda_embed(kf_stream *s, void *out, const void *table, size_t hidden, const int32_t *ids,
                    const int32_t *last_token, size_t n_tokens);
-void kf_cuda_embed_bert(kf_stream *s, void *out, const void *word, const void *position, const void *type0,
-                        size_t hidden, const kf_batch *b);
+void kf_cuda_embed_bert(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden, const kf_batch *b);
 void kf_cuda_linear(kf_stream *s, void *out, const void *x, const kf_weight *w, size_t n_rows, kf_linear_opts o);
 void kf_cuda_layernorm(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma,
                        const void *beta, float eps, size_t n_rows, size_t hidden);
-void kf_cuda_rmsnorm(kf_stream *s, void *out, const void *x, size_t x_stride, const void *gamma, float eps,
-                     size_t n_rows, size_t n_groups, size_t width);
-void kf_cuda_rope(kf_stream *s, void *x, size_t x_stride, const kf_rope_table *t, const int32_t *position_ids,
-                  size_t n_tokens, size_t n_heads, size_t head_dim);
-void kf_cuda_kv_write(kf_stream *s, kf_kv_layer cache, const void *k, const void *v, size_t stride,
-                      const int32_t *slot_mapping, size_t n_tokens, size_t n_kv_heads, size_t head_dim);
+void kf_cuda_rmsnorm(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows,
+                     size_t hidden);
+void kf_cuda_rope_kv_write(kf_stream *s, kf_kv_layer cache, void *qkv, size_t stride, const kf_batch *b,
+                           const int32_t *slot_mapping, kf_heads h, const kf_qk_opts *o);
 void kf_cuda_attention(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_heads h);
 /* The fast ones, of bf16 and head_dim 32, 64 or 128: sequences of up to 64 tokens, and longer ones; over the paged
  * cache, sequences of up to 16 new rows (tokens × query heads of a KV head), and of more. */

@@ -1,43 +1,90 @@
-/* Layer normalisation (arXiv 1607.06450): out = gamma (y - mean) / sqrt(var + eps) + beta, y = x + residual.
- * Layout: [n_rows, hidden]; gamma, beta f32 [hidden]. Grid: a warp a row, 4 a block. Lane l takes elements l, l + 32, …
- * in order, then the lanes' butterfly; mean first, then the squares of the differences. The row is read three times
- * (twice from L1). Bytes a row: 2 or 3 hidden; flops: about 8 hidden. */
-#include "kernel.cuh"
+/* Layer normalisation (arXiv 1607.06450): out = gamma (y - mean) / sqrt(var + eps) + beta.
+ *   layernorm   y = x + residual
+ *   embed_bert  y = (word[id_t] + position[p_t]) + type0
+ * Layout: [n_rows, hidden]; gamma, beta f32 [hidden]. Grid: a warp a row up to a hidden of 1024, 4 rows a block; a
+ * block of 8 or 32 warps a row above (norm.cuh, with the order of the sums). The row stays in registers: mean first,
+ * then the squares of the differences. Bytes a row: 2 or 3 hidden, embed_bert 3 (type0 stays in L1), gamma and beta
+ * 8 hidden from L1; flops: about 8 hidden. */
+#include "norm.cuh"
 
-constexpr int WARPS = 4;
+struct layernorm_args {
+    const float *gamma, *beta;
+    float eps;
+    size_t n_rows;
+    unsigned hidden;
+    bool aligned;
+};
 
-template <class T>
-__global__ void layernorm(T *out, const T *x, const T *residual, const float *gamma, const float *beta, float eps,
-                          size_t n_rows, size_t hidden) {
-    size_t row = (size_t)blockIdx.x * WARPS + threadIdx.x / WARP, at = row * hidden;
-    unsigned lane = threadIdx.x % WARP;
-    if (row >= n_rows) return;
-    auto y = [&](size_t i) { return residual ? to_f32(x[at + i]) + to_f32(residual[at + i]) : to_f32(x[at + i]); };
-    float sum = 0, squares = 0;
-    for (size_t i = lane; i < hidden; i += WARP)
-        sum += y(i);
-    float mean = warp_sum(sum) / (float)hidden;
-    for (size_t i = lane; i < hidden; i += WARP) {
-        float difference = y(i) - mean;
-        squares = fmaf(difference, difference, squares);
+/* out = the norm of y, a row. */
+template <class T, unsigned WARPS>
+__device__ void normalise(T *out, const row_part<T, WARPS> &y, const layernorm_args &p) {
+    float mean = y.mean(), scale = 1 / sqrtf(y.squares(mean) / (float)p.hidden + p.eps);
+    for (unsigned c = 0; c < y.CHUNKS; c++) {
+        float gamma[CHUNK<T>], beta[CHUNK<T>], v[CHUNK<T>];
+        unsigned first = y.first(c);
+        if (first >= p.hidden) break;
+        f32_load(gamma, p.gamma, first, p.hidden, p.aligned);
+        f32_load(beta, p.beta, first, p.hidden, p.aligned);
+        for (unsigned i = 0; i < CHUNK<T>; i++)
+            v[i] = fmaf((y.v[c][i] - mean) * scale, gamma[i], beta[i]);
+        chunk_store(out, v, first, p.hidden, p.aligned);
     }
-    float scale = 1 / sqrtf(warp_sum(squares) / (float)hidden + eps);
-    for (size_t i = lane; i < hidden; i += WARP)
-        out[at + i] = from_f32<T>(fmaf((y(i) - mean) * scale, gamma[i], beta[i]));
 }
 
-template <class T>
-static void run(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma, const void *beta,
-                float eps, size_t n_rows, size_t hidden) {
-    KF_LAUNCH(s, blocks_for(n_rows, WARPS), dim3(WARPS * WARP), layernorm<T>, (T *)out, (const T *)x,
-              (const T *)residual, (const float *)gamma, (const float *)beta, eps, n_rows, hidden);
+template <class T, unsigned WARPS>
+__global__ void __launch_bounds__(NORM_THREADS<WARPS>)
+    layernorm(T *out, const T *x, const T *residual, layernorm_args p) {
+    size_t row = norm_row<WARPS>();
+    if (row >= p.n_rows) return;
+    row_part<T, WARPS> y;
+    y.width = p.hidden, y.aligned = p.aligned;
+    y.load(x + row * p.hidden);
+    if (residual) y.add(residual + row * p.hidden);
+    normalise(out + row * p.hidden, y, p);
+}
+
+template <class T> static void run(kf_stream *s, void *out, const void *x, const void *residual, layernorm_args p) {
+    p.aligned = chunks_aligned<T>(
+        (uintptr_t)out | (uintptr_t)x | (uintptr_t)residual | (uintptr_t)p.gamma | (uintptr_t)p.beta, p.hidden);
+    NORM_LAUNCH(s, T, p.n_rows, p.hidden, layernorm, (T *)out, (const T *)x, (const T *)residual, p);
 }
 
 void kf_cuda_layernorm(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma,
                        const void *beta, float eps, size_t n_rows, size_t hidden) {
     if (!kf_cuda_runs(s) || n_rows == 0) return;
+    layernorm_args p = {(const float *)gamma, (const float *)beta, eps, n_rows, (unsigned)hidden, false};
     if (kf_cuda_is_bf16(s))
-        run<__nv_bfloat16>(s, out, x, residual, gamma, beta, eps, n_rows, hidden);
+        run<__nv_bfloat16>(s, out, x, residual, p);
     else
-        run<float>(s, out, x, residual, gamma, beta, eps, n_rows, hidden);
+        run<float>(s, out, x, residual, p);
+}
+
+template <class T, unsigned WARPS>
+__global__ void __launch_bounds__(NORM_THREADS<WARPS>)
+    embed_bert(T *out, kf_bert_embeddings e, kf_batch b, layernorm_args p) {
+    size_t t = norm_row<WARPS>();
+    if (t >= (size_t)b.cu_seqlens[b.n_seqs]) return;
+    row_part<T, WARPS> y;
+    y.width = p.hidden, y.aligned = p.aligned;
+    y.load((const T *)e.word + (size_t)b.input_ids[t] * p.hidden);
+    y.add((const T *)e.position + (size_t)b.position_ids[t] * p.hidden);
+    y.add((const T *)e.type0);
+    normalise(out + t * p.hidden, y, p);
+}
+
+template <class T>
+static void run_bert(kf_stream *s, void *out, const kf_bert_embeddings *e, const kf_batch *b, layernorm_args p) {
+    p.aligned = chunks_aligned<T>((uintptr_t)out | (uintptr_t)e->word | (uintptr_t)e->position | (uintptr_t)e->type0 |
+                                      (uintptr_t)e->gamma | (uintptr_t)e->beta,
+                                  p.hidden);
+    NORM_LAUNCH(s, T, p.n_rows, p.hidden, embed_bert, (T *)out, *e, *b, p);
+}
+
+void kf_cuda_embed_bert(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden, const kf_batch *b) {
+    if (!kf_cuda_runs(s) || b->n_tokens == 0) return;
+    layernorm_args p = {e->gamma, e->beta, e->eps, b->n_tokens, (unsigned)hidden, false};
+    if (kf_cuda_is_bf16(s))
+        run_bert<__nv_bfloat16>(s, out, e, b, p);
+    else
+        run_bert<float>(s, out, e, b, p);
 }

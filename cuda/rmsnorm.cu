@@ -1,35 +1,42 @@
-/* RMS normalisation (arXiv 1910.07467): out = gamma x / sqrt(mean(x²) + eps) over `width`.
- * Layout: row r starts at r * x_stride, with n_groups neighbouring groups of width; gamma f32 [width]. Grid: a warp
- * a group, 4 a block. Lane l takes elements l, l + 32, … in order, then the lanes' butterfly. Bytes a group: 2 width
- * (the second reading is from L1); flops: about 4 width. */
-#include "kernel.cuh"
+/* RMS normalisation (arXiv 1910.07467): out = gamma x / sqrt(mean(x²) + eps). The residual that a decoder adds before
+ * is in the epilogue of the product that made x (linear.cu); the norm over heads is in rope_kv_write.cu.
+ * Layout: [n_rows, hidden], gamma f32 [hidden]. Grid: a warp a row up to a hidden of 1024, 4 rows a block; a block of
+ * 8 or 32 warps a row above (norm.cuh, with the order of the sums). The row stays in registers. Bytes a row:
+ * 2 hidden, and gamma's 4 hidden from L1; flops: about 4 hidden. */
+#include "norm.cuh"
 
-constexpr int WARPS = 4;
-
-template <class T>
-__global__ void rmsnorm(T *out, const T *x, size_t x_stride, const float *gamma, float eps, size_t n_groups_all,
-                        size_t n_groups, size_t width) {
-    size_t group = (size_t)blockIdx.x * WARPS + threadIdx.x / WARP;
-    unsigned lane = threadIdx.x % WARP;
-    if (group >= n_groups_all) return;
-    size_t at = group / n_groups * x_stride + group % n_groups * width;
-    float squares = 0;
-    for (size_t i = lane; i < width; i += WARP)
-        squares = fmaf(to_f32(x[at + i]), to_f32(x[at + i]), squares);
-    float scale = 1 / sqrtf(warp_sum(squares) / (float)width + eps);
-    for (size_t i = lane; i < width; i += WARP)
-        out[at + i] = from_f32<T>(to_f32(x[at + i]) * scale * gamma[i]);
+template <class T, unsigned WARPS>
+__global__ void __launch_bounds__(NORM_THREADS<WARPS>)
+    rmsnorm(T *out, const T *x, const float *gamma, float eps, size_t n_rows, unsigned hidden, bool aligned) {
+    size_t row = norm_row<WARPS>();
+    if (row >= n_rows) return;
+    row_part<T, WARPS> y;
+    y.width = hidden, y.aligned = aligned;
+    y.load(x + row * hidden);
+    float scale = 1 / sqrtf(y.squares(0) / (float)hidden + eps);
+    for (unsigned c = 0; c < y.CHUNKS; c++) {
+        float g[CHUNK<T>], v[CHUNK<T>];
+        unsigned first = y.first(c);
+        if (first >= hidden) break;
+        f32_load(g, gamma, first, hidden, aligned);
+        for (unsigned i = 0; i < CHUNK<T>; i++)
+            v[i] = y.v[c][i] * scale * g[i];
+        chunk_store(out + row * hidden, v, first, hidden, aligned);
+    }
 }
 
-void kf_cuda_rmsnorm(kf_stream *s, void *out, const void *x, size_t x_stride, const void *gamma, float eps,
-                     size_t n_rows, size_t n_groups, size_t width) {
-    size_t n = n_rows * n_groups;
-    if (!kf_cuda_runs(s) || n == 0) return;
-    dim3 grid = blocks_for(n, WARPS), block(WARPS * WARP);
+template <class T>
+static void run(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows, size_t hidden) {
+    bool aligned = chunks_aligned<T>((uintptr_t)out | (uintptr_t)x | (uintptr_t)gamma, hidden);
+    NORM_LAUNCH(s, T, n_rows, hidden, rmsnorm, (T *)out, (const T *)x, (const float *)gamma, eps, n_rows,
+                (unsigned)hidden, aligned);
+}
+
+void kf_cuda_rmsnorm(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows,
+                     size_t hidden) {
+    if (!kf_cuda_runs(s) || n_rows == 0) return;
     if (kf_cuda_is_bf16(s))
-        KF_LAUNCH(s, grid, block, rmsnorm<__nv_bfloat16>, (__nv_bfloat16 *)out, (const __nv_bfloat16 *)x, x_stride,
-                  (const float *)gamma, eps, n, n_groups, width);
+        run<__nv_bfloat16>(s, out, x, gamma, eps, n_rows, hidden);
     else
-        KF_LAUNCH(s, grid, block, rmsnorm<float>, (float *)out, (const float *)x, x_stride, (const float *)gamma, eps,
-                  n, n_groups, width);
+        run<float>(s, out, x, gamma, eps, n_rows, hidden);
 }

@@ -1,6 +1,6 @@
 /* Streams, events and copies. A stream's failure has two sources: the host sees a launch or a copy refused, and writes
  * it down (status); a kernel sees a broken rule, and writes it in device memory (fault), which event_record copies
- * behind all that was enqueued. What outlives a step (fill_zero, kv_write, sample, mark_seen) is not touched after
+ * behind all that was enqueued. What outlives a step (fill_zero, rope_kv_write, sample, mark_seen) is not touched after
  * either; other kernels read no flag, for their outputs are lost with the stream. Copies still move bytes.
  *
  * fill_zero: a word or a byte a thread. Bytes: n written. Grid: a thread a word, BLOCK_MAX a block. */

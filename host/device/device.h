@@ -153,9 +153,23 @@ typedef struct kf_linear_opts {
     bool out_f32;         /* out is f32 whatever d->act is: for logits */
 } kf_linear_opts;
 
+/* BERT's embeddings and the norm behind them. */
+typedef struct kf_bert_embeddings {
+    const void *word, *position, *type0; /* d->act [vocab_size, hidden], [max_positions, hidden], [hidden] */
+    const float *gamma, *beta;           /* f32 [hidden] */
+    float eps;
+} kf_bert_embeddings;
+
 typedef struct kf_rope_table {
     const float *cos, *sin; /* f32, [max_positions, head_dim / 2] */
 } kf_rope_table;
+
+/* What Q and K go through before attention. */
+typedef struct kf_qk_opts {
+    kf_rope_table rope;           /* NULLs: nothing is turned */
+    const float *q_norm, *k_norm; /* f32 [head_dim], gammas of an RMSNorm over each head; NULL for none */
+    float eps;                    /* of these norms */
+} kf_qk_opts;
 
 struct kf_device_ops {
     void (*close)(kf_device *d); /* kf_device_close */
@@ -190,17 +204,13 @@ struct kf_device_ops {
     /* operations: see the wrappers below for what each computes */
     void (*embed)(kf_stream *s, void *out, const void *table, size_t hidden, const int32_t *ids,
                   const int32_t *last_token, size_t n_tokens);
-    void (*embed_bert)(kf_stream *s, void *out, const void *word, const void *position, const void *type0,
-                       size_t hidden, const kf_batch *b);
+    void (*embed_bert)(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden, const kf_batch *b);
     void (*linear)(kf_stream *s, void *out, const void *x, const kf_weight *w, size_t n_rows, kf_linear_opts o);
     void (*layernorm)(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma, const void *beta,
                       float eps, size_t n_rows, size_t hidden);
-    void (*rmsnorm)(kf_stream *s, void *out, const void *x, size_t x_stride, const void *gamma, float eps,
-                    size_t n_rows, size_t n_groups, size_t width);
-    void (*rope)(kf_stream *s, void *x, size_t x_stride, const kf_rope_table *t, const int32_t *position_ids,
-                 size_t n_tokens, size_t n_heads, size_t head_dim);
-    void (*kv_write)(kf_stream *s, kf_kv_layer cache, const void *k, const void *v, size_t stride,
-                     const int32_t *slot_mapping, size_t n_tokens, size_t n_kv_heads, size_t head_dim);
+    void (*rmsnorm)(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows, size_t hidden);
+    void (*rope_kv_write)(kf_stream *s, kf_kv_layer cache, void *qkv, size_t stride, const kf_batch *b,
+                          const int32_t *slot_mapping, kf_heads h, const kf_qk_opts *o);
     void (*attention)(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_heads h);
     void (*attention_paged)(kf_stream *s, void *out, const void *q, size_t q_stride, kf_kv_layer cache,
                             const kf_batch *b, const kf_paged *p, kf_heads h);
@@ -281,10 +291,11 @@ static inline void kf_embed(kf_stream *s, void *out, const void *table, size_t h
     s->ops->embed(s, out, table, hidden, ids, last_token, n_tokens);
 }
 
-/* out[i, :] = word[ids_i] + position[position_ids_i] + type0, in this order. Tables: d->act. out [n_tokens, hidden]. */
-static inline void kf_embed_bert(kf_stream *s, void *out, const void *word, const void *position, const void *type0,
-                                 size_t hidden, const kf_batch *b) {
-    s->ops->embed_bert(s, out, word, position, type0, hidden, b);
+/* out[i, :] = LayerNorm(word[ids_i] + position[position_ids_i] + type0), added in this order. out [n_tokens, hidden].
+ */
+static inline void kf_embed_bert(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden,
+                                 const kf_batch *b) {
+    s->ops->embed_bert(s, out, e, hidden, b);
 }
 
 /* out = act(x Wᵀ + bias) + residual. x [n_rows, n_in], out [n_rows, n_out]. */
@@ -300,26 +311,21 @@ static inline void kf_layernorm(kf_stream *s, void *out, const void *x, const vo
     s->ops->layernorm(s, out, x, residual, gamma, beta, eps, n_rows, hidden);
 }
 
-/* out = gamma x / sqrt(mean(x²) + eps) over `width`, for n_groups neighbouring groups a row; row r of x and out
- * starts at r * x_stride elements (so the heads of Q inside a QKV row can be normed in place). gamma: f32 [width].
- * out may be equal to x. */
-static inline void kf_rmsnorm(kf_stream *s, void *out, const void *x, size_t x_stride, const void *gamma, float eps,
-                              size_t n_rows, size_t n_groups, size_t width) {
-    s->ops->rmsnorm(s, out, x, x_stride, gamma, eps, n_rows, n_groups, width);
+/* out = gamma x / sqrt(mean(x²) + eps). gamma: f32 [hidden]. out may be equal to x. */
+static inline void kf_rmsnorm(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows,
+                              size_t hidden) {
+    s->ops->rmsnorm(s, out, x, gamma, eps, n_rows, hidden);
 }
 
-/* Rotary embedding in place, halves layout as in Llama and Qwen: (x1, x2) = (x1 cos - x2 sin, x2 cos + x1 sin) for
- * pair (i, i + head_dim / 2). Row t of x starts at t * x_stride and has n_heads heads. (RoFormer, arXiv 2104.09864) */
-static inline void kf_rope(kf_stream *s, void *x, size_t x_stride, const kf_rope_table *t, const int32_t *position_ids,
-                           size_t n_tokens, size_t n_heads, size_t head_dim) {
-    s->ops->rope(s, x, x_stride, t, position_ids, n_tokens, n_heads, head_dim);
-}
-
-/* Puts rows of new K and V in their slots. k, v: rows `stride` elements apart, [n_kv_heads, head_dim] each. Slots must
- * differ: two equal ones are a caller's bug. */
-static inline void kf_kv_write(kf_stream *s, kf_kv_layer cache, const void *k, const void *v, size_t stride,
-                               const int32_t *slot_mapping, size_t n_tokens, size_t n_kv_heads, size_t head_dim) {
-    s->ops->kv_write(s, cache, k, v, stride, slot_mapping, n_tokens, n_kv_heads, head_dim);
+/* From the rows of a QKV product to what attention reads. Row t starts at t * stride and is
+ * [n_heads + 2 n_kv_heads, head_dim]: Q, K, V. Each head of Q and K is normed where o has gammas, then turned by
+ * b->position_ids[t]: rotary embedding (RoFormer, arXiv 2104.09864), halves layout as in Llama and Qwen,
+ * (x1, x2) = (x1 cos - x2 sin, x2 cos + x1 sin) for pair (i, i + head_dim / 2). Q stays in its place; K and V go to
+ * slot slot_mapping[t] of the cache, nowhere where that is -1, and are left as they are in qkv. Slots must differ: two
+ * equal ones are a caller's bug. */
+static inline void kf_rope_kv_write(kf_stream *s, kf_kv_layer cache, void *qkv, size_t stride, const kf_batch *b,
+                                    const int32_t *slot_mapping, kf_heads h, const kf_qk_opts *o) {
+    s->ops->rope_kv_write(s, cache, qkv, stride, b, slot_mapping, h, o);
 }
 
 /* Every token attends to all tokens of its own sequence (bidirectional), softmax in f32 with the maximum taken out.
@@ -328,7 +334,7 @@ static inline void kf_attention(kf_stream *s, void *out, const void *qkv, const 
     s->ops->attention(s, out, qkv, b, h);
 }
 
-/* Causal attention of new tokens over the cache, their own K and V included (kv_write goes first). The last token
+/* Causal attention of new tokens over the cache, their own K and V included (rope_kv_write goes first). The last token
  * of sequence i sits at position kv_len[i] - 1. q rows are q_stride elements apart. Prefill, a chunk of it and
  * a decoder step are one case. Keys are visited in order of position, in f32, whatever the cut. */
 static inline void kf_attention_paged(kf_stream *s, void *out, const void *q, size_t q_stride, kf_kv_layer cache,

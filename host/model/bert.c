@@ -73,8 +73,13 @@ static void layernorm(kf_stream *s, void *out, const void *x, const void *residu
 /* x [n, hidden] = LayerNorm(word + position + type) */
 static void forward_embeddings(const kf_bert *m, kf_stream *s, const kf_batch *b) {
     const kf_config *c = &m->config;
-    kf_embed_bert(s, m->x, m->word, m->position, m->type0, c->hidden, b);
-    layernorm(s, m->x, m->x, NULL, &m->ln_embeddings, c->eps, b->n_tokens, c->hidden);
+    const kf_bert_embeddings e = {.word = m->word,
+                                  .position = m->position,
+                                  .type0 = m->type0,
+                                  .gamma = m->ln_embeddings.gamma,
+                                  .beta = m->ln_embeddings.beta,
+                                  .eps = c->eps};
+    kf_embed_bert(s, m->x, &e, c->hidden, b);
     KF_DUMP_ROWS(m, s, m->x, b->n_tokens, c->hidden, "embeddings");
 }
 

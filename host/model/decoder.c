@@ -12,13 +12,8 @@
 
 /* ---- the forward pass ---- */
 
-static void *at(const kf_decoder *m, void *x, size_t element_idx) {
-    return (char *)x + element_idx * kf_dtype_bytes(m->d->act);
-}
-
 static void rmsnorm(const kf_decoder *m, kf_stream *s, void *out, const void *x, const float *gamma, size_t n) {
-    const size_t hidden = m->config.hidden;
-    kf_rmsnorm(s, out, x, hidden, gamma, m->config.eps, n, 1, hidden);
+    kf_rmsnorm(s, out, x, gamma, m->config.eps, n, m->config.hidden);
 }
 
 /* context = Attention(RMSNorm(x)): new keys and values go to the cache first, then each row attends to all before it.
@@ -29,21 +24,13 @@ static void forward_attention(const kf_decoder *m, kf_stream *s, const kf_decode
     const kf_batch *b = &step->batch;
     const kf_kv_layer cache = kf_kv_cache_layer(m->cache, layer_idx);
     const kf_heads heads = {c->n_heads, c->n_kv_heads, c->head_dim, 1.0f / sqrtf((float)c->head_dim)};
+    const kf_qk_opts qk = {.rope = m->rope, .q_norm = l->q_norm, .k_norm = l->k_norm, .eps = c->eps};
     const size_t n = b->n_tokens, width = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim; /* of a row of qkv */
-    void *q = m->qkv;                             /* [n, n_heads, head_dim], rows `width` apart */
-    void *k = at(m, q, c->n_heads * c->head_dim); /* [n, n_kv_heads, head_dim], likewise */
-    void *v = at(m, k, c->n_kv_heads * c->head_dim);
 
     rmsnorm(m, s, m->normed, m->x, l->norm_attention, n);
     kf_linear(s, m->qkv, m->normed, l->wqkv, n, (kf_linear_opts){0});
-    if (c->qk_norm) {
-        kf_rmsnorm(s, q, q, width, l->q_norm, c->eps, n, c->n_heads, c->head_dim);
-        kf_rmsnorm(s, k, k, width, l->k_norm, c->eps, n, c->n_kv_heads, c->head_dim);
-    }
-    kf_rope(s, q, width, &m->rope, b->position_ids, n, c->n_heads, c->head_dim);
-    kf_rope(s, k, width, &m->rope, b->position_ids, n, c->n_kv_heads, c->head_dim);
-    kf_kv_write(s, cache, k, v, width, step->paged.slot_mapping, n, c->n_kv_heads, c->head_dim);
-    kf_attention_paged(s, m->context, q, width, cache, b, &step->paged, heads);
+    kf_rope_kv_write(s, cache, m->qkv, width, b, step->paged.slot_mapping, heads, &qk);
+    kf_attention_paged(s, m->context, m->qkv, width, cache, b, &step->paged, heads);
     KF_DUMP_ROWS(m, s, m->context, n, c->n_heads * c->head_dim, "layers.%zu.context", layer_idx);
 }
 

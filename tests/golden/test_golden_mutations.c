@@ -26,15 +26,25 @@ static void layernorm_without_beta(kf_stream *s, void *out, const void *x, const
     right.layernorm(s, out, x, residual, gamma, lend(s, zeros, hidden * sizeof *zeros), eps, n_rows, hidden);
 }
 
-static void embed_bert_positions_from_one(kf_stream *s, void *out, const void *word, const void *position,
-                                          const void *type0, size_t hidden, const kf_batch *b) {
-    right.embed_bert(s, out, word, act_at(s, position, hidden), type0, hidden, b); /* 41 positions, 40 are used */
+static void embed_bert_positions_from_one(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden,
+                                          const kf_batch *b) {
+    kf_bert_embeddings from_one = *e;
+    from_one.position = act_at(s, e->position, hidden); /* 41 positions, 40 are used */
+    right.embed_bert(s, out, &from_one, hidden, b);
 }
 
-static void embed_bert_without_type(kf_stream *s, void *out, const void *word, const void *position, const void *type0,
-                                    size_t hidden, const kf_batch *b) {
-    (void)type0;
-    right.embed_bert(s, out, word, position, lend(s, zeros, hidden * sizeof *zeros), hidden, b);
+static void embed_bert_without_type(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden,
+                                    const kf_batch *b) {
+    kf_bert_embeddings without = *e;
+    without.type0 = lend(s, zeros, hidden * sizeof *zeros);
+    right.embed_bert(s, out, &without, hidden, b);
+}
+
+static void embed_bert_without_beta(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden,
+                                    const kf_batch *b) {
+    kf_bert_embeddings without = *e;
+    without.beta = lend(s, zeros, hidden * sizeof *zeros);
+    right.embed_bert(s, out, &without, hidden, b);
 }
 
 static void linear_without_tanh(kf_stream *s, void *out, const void *x, const kf_weight *w, size_t n,
@@ -119,52 +129,59 @@ static void mean_without_last(kf_stream *s, void *out, const void *x, const int3
     free(all);
 }
 
-static void rmsnorm_not_over_heads(kf_stream *s, void *out, const void *x, size_t stride, const void *gamma, float eps,
-                                   size_t n_rows, size_t n_groups, size_t width) {
-    if (n_groups > 1) return; /* in place: Q and K stay as they are */
-    right.rmsnorm(s, out, x, stride, gamma, eps, n_rows, n_groups, width);
-}
-
-static void rmsnorm_without_gamma(kf_stream *s, void *out, const void *x, size_t stride, const void *gamma, float eps,
-                                  size_t n_rows, size_t n_groups, size_t width) {
+static void rmsnorm_without_gamma(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows,
+                                  size_t hidden) {
     float ones[WIDTH_MAX];
     (void)gamma;
-    for (size_t i = 0; i < width; i++)
+    for (size_t i = 0; i < hidden; i++)
         ones[i] = 1;
-    right.rmsnorm(s, out, x, stride, lend(s, ones, width * sizeof *ones), eps, n_rows, n_groups, width);
+    right.rmsnorm(s, out, x, lend(s, ones, hidden * sizeof *ones), eps, n_rows, hidden);
 }
 
 /* The last norm is the one over the few rows that draw a token; in place. */
-static void rmsnorm_without_the_last(kf_stream *s, void *out, const void *x, size_t stride, const void *gamma,
-                                     float eps, size_t n_rows, size_t n_groups, size_t width) {
-    if (out == x && n_groups == 1) return;
-    right.rmsnorm(s, out, x, stride, gamma, eps, n_rows, n_groups, width);
+static void rmsnorm_without_the_last(kf_stream *s, void *out, const void *x, const void *gamma, float eps,
+                                     size_t n_rows, size_t hidden) {
+    if (out == x) return;
+    right.rmsnorm(s, out, x, gamma, eps, n_rows, hidden);
 }
 
-/* Queries one position further than keys. Qwen3's 6 and 2 heads tell them apart, as Llama's 9 and 3. */
-static void rope_query_shifted(kf_stream *s, void *x, size_t stride, const kf_rope_table *t, const int32_t *positions,
-                               size_t n_tokens, size_t n_heads, size_t head_dim) {
-    kf_rope_table shifted = {t->cos + head_dim / 2, t->sin + head_dim / 2};
-    right.rope(s, x, stride, n_heads > 4 ? &shifted : t, positions, n_tokens, n_heads, head_dim);
+static void rope_without_norms(kf_stream *s, kf_kv_layer cache, void *qkv, size_t stride, const kf_batch *b,
+                               const int32_t *slots, kf_heads h, const kf_qk_opts *o) {
+    kf_qk_opts without = {.rope = o->rope};
+    right.rope_kv_write(s, cache, qkv, stride, b, slots, h, &without);
 }
 
-static void rope_turned_back(kf_stream *s, void *x, size_t stride, const kf_rope_table *t, const int32_t *positions,
-                             size_t n_tokens, size_t n_heads, size_t head_dim) {
-    size_t half = head_dim / 2, n = (n_tokens - 1) * stride + n_heads * head_dim;
-    int32_t *at = fetch(s, positions, n_tokens * sizeof *at);
-    float *rows = fetch_act(s, x, n);
-    for (size_t i = 0; i < n_tokens; i++) {
-        float *cosines = fetch(s, t->cos + (size_t)at[i] * half, half * sizeof *cosines);
-        float *sines = fetch(s, t->sin + (size_t)at[i] * half, half * sizeof *sines);
-        for (size_t pair = 0; pair < n_heads * half; pair++) { /* neighbours (2c, 2c + 1): GPT-J's layout */
-            float *p = rows + i * stride + 2 * pair, a = p[0], b = p[1];
-            p[0] = a * cosines[pair % half] - b * sines[pair % half];
-            p[1] = b * cosines[pair % half] + a * sines[pair % half];
+/* Queries one position further than keys. */
+static void rope_query_shifted(kf_stream *s, kf_kv_layer cache, void *qkv, size_t stride, const kf_batch *b,
+                               const int32_t *slots, kf_heads h, const kf_qk_opts *o) {
+    kf_qk_opts shifted = *o;
+    kf_heads queries = h, keys = h;
+    queries.n_kv_heads = keys.n_heads = 0;
+    shifted.rope = (kf_rope_table){o->rope.cos + h.head_dim / 2, o->rope.sin + h.head_dim / 2};
+    right.rope_kv_write(s, cache, qkv, stride, b, slots, queries, &shifted);
+    right.rope_kv_write(s, cache, act_at(s, qkv, h.n_heads * h.head_dim), stride, b, slots, keys, o);
+}
+
+/* Pairs are neighbours (2c, 2c + 1): GPT-J's layout. */
+static void rope_turned_back(kf_stream *s, kf_kv_layer cache, void *qkv, size_t stride, const kf_batch *b,
+                             const int32_t *slots, kf_heads h, const kf_qk_opts *o) {
+    size_t half = h.head_dim / 2, n = b->n_tokens * stride;
+    kf_qk_opts none = {0};
+    int32_t *at = fetch(s, b->position_ids, b->n_tokens * sizeof *at);
+    float *rows = fetch_act(s, qkv, n);
+    for (size_t i = 0; i < b->n_tokens; i++) {
+        float *cosines = fetch(s, o->rope.cos + (size_t)at[i] * half, half * sizeof *cosines);
+        float *sines = fetch(s, o->rope.sin + (size_t)at[i] * half, half * sizeof *sines);
+        for (size_t pair = 0; pair < (h.n_heads + h.n_kv_heads) * half; pair++) {
+            float *p = rows + i * stride + 2 * pair, x1 = p[0], x2 = p[1];
+            p[0] = x1 * cosines[pair % half] - x2 * sines[pair % half];
+            p[1] = x2 * cosines[pair % half] + x1 * sines[pair % half];
         }
         free(cosines);
         free(sines);
     }
-    store_act(s, x, rows, n);
+    store_act(s, qkv, rows, n);
+    right.rope_kv_write(s, cache, qkv, stride, b, slots, h, &none);
     free(rows);
     free(at);
 }
@@ -256,6 +273,7 @@ static const mutation mutations[] = {
     {.what = "scores scaled by hidden", .model = "bert_token", .ops = {.attention = attention_scaled_by_hidden}},
     {.what = "positions from 1", .model = "bert_token", .ops = {.embed_bert = embed_bert_positions_from_one}},
     {.what = "no token type", .model = "bert_token", .ops = {.embed_bert = embed_bert_without_type}},
+    {.what = "first norm without beta", .model = "bert_token", .ops = {.embed_bert = embed_bert_without_beta}},
     {.what = "no residual", .model = "bert_trunk", .ops = {.layernorm = layernorm_without_residual}},
     {.what = "norm without beta", .model = "bert_trunk", .ops = {.layernorm = layernorm_without_beta}},
     {.what = "pooler without tanh", .model = "bert_sequence", .ops = {.linear = linear_without_tanh}},
@@ -270,15 +288,15 @@ static const mutation mutations[] = {
      .value = "900.9",
      .bf16_right = "300.0",
      .bf16_gain = 0.5f},
-    {.what = "RoPE over neighbours", .model = "llama", .ops = {.rope = rope_turned_back}},
-    {.what = "queries one position on", .model = "qwen3", .ops = {.rope = rope_query_shifted}},
+    {.what = "RoPE over neighbours", .model = "llama", .ops = {.rope_kv_write = rope_turned_back}},
+    {.what = "queries one position on", .model = "qwen3", .ops = {.rope_kv_write = rope_query_shifted}},
     {.what = "gate is GELU", .model = "llama", .field = "hidden_act", .value = "\"gelu\"", .bf16_gain = 0.5f},
     {.what = "gate and up swapped", .model = "qwen2", .ops = {.gated = gated_swapped}},
     {.what = "no attention bias", .model = "llama", .field = "attention_bias", .value = "false"},
     {.what = "no MLP bias", .model = "llama", .field = "mlp_bias", .value = "false"},
     {.what = "Q without its bias", .model = "qwen2", .ops = {.weight_pack = pack_without_q_bias}},
     {.what = "the head is the embedding table", .model = "llama", .field = "tie_word_embeddings", .value = "true"},
-    {.what = "no norm over heads", .model = "qwen3", .ops = {.rmsnorm = rmsnorm_not_over_heads}},
+    {.what = "no norm over heads", .model = "qwen3", .ops = {.rope_kv_write = rope_without_norms}},
     {.what = "norm without gamma", .model = "llama", .ops = {.rmsnorm = rmsnorm_without_gamma}},
     {.what = "no last norm", .model = "qwen2", .ops = {.rmsnorm = rmsnorm_without_the_last}},
     {.what = "mask one too long", .model = "qwen3", .ops = {.attention_paged = paged_sees_the_next}},
@@ -296,7 +314,7 @@ static void spoil(kf_device *d, const struct kf_device_ops *with) {
     if (with->linear) spoilt.linear = with->linear;
     if (with->layernorm) spoilt.layernorm = with->layernorm;
     if (with->rmsnorm) spoilt.rmsnorm = with->rmsnorm;
-    if (with->rope) spoilt.rope = with->rope;
+    if (with->rope_kv_write) spoilt.rope_kv_write = with->rope_kv_write;
     if (with->attention) spoilt.attention = with->attention;
     if (with->attention_paged) spoilt.attention_paged = with->attention_paged;
     if (with->gated) spoilt.gated = with->gated;

@@ -171,9 +171,8 @@ static void paged_call(bench *t, float *got, const prompt *r, const way *w, kf_k
                   .block_table = put_i32(t, table, n_seqs * w->max_blocks),
                   .max_blocks = w->max_blocks,
                   .kv_len = put_i32(t, kv_len, n_seqs)};
-    char *x = put_act(t, batch, padded * stride), *k = x + width * bytes,
-         *v = k + r->h.n_kv_heads * r->h.head_dim * bytes, *out = put_act(t, NULL, padded * width);
-    kf_kv_write(t->s, cache, k, v, stride, p.slot_mapping, padded, r->h.n_kv_heads, r->h.head_dim);
+    char *x = put_act(t, batch, padded * stride), *out = put_act(t, NULL, padded * width);
+    kf_rope_kv_write(t->s, cache, x, stride, &b, p.slot_mapping, r->h, &(kf_qk_opts){0});
     if (got) {
         kf_attention_paged(t->s, out, x, stride, cache, &b, &p, r->h);
         float *piece = get(t, out + (size_t)w->side * width * bytes, (size_t)(to - from) * width, t->d->act);

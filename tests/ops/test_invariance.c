@@ -66,7 +66,7 @@ static void op_norms(bench *t) {
             void *out = put_act(t, NULL, n * WIDTH), *dx = put_act(t, x + first * WIDTH, n * WIDTH);
             float *dgamma = put_f32(t, gamma, WIDTH);
             if (rms)
-                kf_rmsnorm(t->s, out, dx, WIDTH, dgamma, 1e-5f, n, 1, WIDTH);
+                kf_rmsnorm(t->s, out, dx, dgamma, 1e-5f, n, WIDTH);
             else
                 kf_layernorm(t->s, out, dx, NULL, dgamma, dgamma, 1e-5f, n, WIDTH);
             if (!want) want = get(t, out, n * WIDTH, t->d->act);
@@ -122,10 +122,13 @@ static void op_attention(bench *t) {
 }
 
 enum { KV_HEADS = 2, KV_WIDTH = KV_HEADS * HEAD_DIM, STRIDE = WIDTH + 2 * KV_WIDTH, N_BLOCKS = 24, MAX_BLOCKS = 8 };
+enum { N_ANGLES = 2 * SEQ * HEAD_DIM }; /* cosines and sines, any numbers; the norms take the first as gammas */
 
 /* Runs one sequence through a fresh cache in chunks of `chunk` tokens, beside another one of `other` tokens a chunk,
  * and puts its rows in got [SEQ, WIDTH]. */
-static void in_chunks(bench *t, float *got, const float *rows, int32_t chunk, int32_t other) {
+static void in_chunks(bench *t, float *got, const float *rows, const float *angles, int32_t chunk, int32_t other) {
+    float *dev = put_f32(t, angles, N_ANGLES);
+    kf_qk_opts qk = {.rope = {dev, dev + N_ANGLES / 2}, .q_norm = dev, .k_norm = dev, .eps = 1e-5f};
     kf_heads h = {.n_heads = HEADS, .n_kv_heads = KV_HEADS, .head_dim = HEAD_DIM, .scale = 0.2f};
     size_t cache_n = N_BLOCKS * KV_WIDTH * KF_KV_BLOCK_SIZE, bytes = kf_dtype_bytes(t->d->act);
     int32_t shift = below(t, N_BLOCKS), table[2 * MAX_BLOCKS];
@@ -134,22 +137,27 @@ static void in_chunks(bench *t, float *got, const float *rows, int32_t chunk, in
     void *k = put_act(t, NULL, cache_n), *v = put_act(t, NULL, cache_n);
     for (int32_t done = 0, other_done = 0; done < SEQ; done += chunk) {
         if (SEQ - done < chunk) chunk = SEQ - done;
-        int32_t cu[] = {0, other, other + chunk}, kv_len[] = {other_done + other, done + chunk}, slots[2 * SEQ];
+        int32_t cu[] = {0, other, other + chunk}, kv_len[] = {other_done + other, done + chunk};
+        int32_t slots[2 * SEQ], positions[2 * SEQ];
         size_t n = (size_t)cu[2], first = t->n_buffers;
         float *batch = normal(t, n * STRIDE, 1);
         memcpy(batch + other * STRIDE, rows + done * STRIDE, (size_t)chunk * STRIDE * sizeof *rows);
         for (int32_t i = 0; i < cu[2]; i++) {
             int32_t seq = i >= other, p = seq ? done + i - other : other_done + i;
+            positions[i] = p;
             slots[i] = table[seq * MAX_BLOCKS + p / KF_KV_BLOCK_SIZE] * KF_KV_BLOCK_SIZE + p % KF_KV_BLOCK_SIZE;
         }
-        kf_batch b = {.n_seqs = 2, .n_tokens = n, .max_seqlen = n, .cu_seqlens = put_i32(t, cu, 3)};
+        kf_batch b = {.n_seqs = 2,
+                      .n_tokens = n,
+                      .max_seqlen = n,
+                      .position_ids = put_i32(t, positions, n),
+                      .cu_seqlens = put_i32(t, cu, 3)};
         kf_paged p = {.slot_mapping = put_i32(t, slots, n),
                       .block_table = put_i32(t, table, 2 * MAX_BLOCKS),
                       .max_blocks = MAX_BLOCKS,
                       .kv_len = put_i32(t, kv_len, 2)};
         char *x = put_act(t, batch, n * STRIDE), *out = put_act(t, NULL, n * WIDTH);
-        kf_kv_write(t->s, (kf_kv_layer){k, v}, x + WIDTH * bytes, x + (WIDTH + KV_WIDTH) * bytes, STRIDE,
-                    p.slot_mapping, n, KV_HEADS, HEAD_DIM);
+        kf_rope_kv_write(t->s, (kf_kv_layer){k, v}, x, STRIDE, &b, p.slot_mapping, h, &qk);
         kf_attention_paged(t->s, out, x, STRIDE, (kf_kv_layer){k, v}, &b, &p, h);
         float *piece = get(t, out + (size_t)other * WIDTH * bytes, (size_t)chunk * WIDTH, t->d->act);
         memcpy(got + done * WIDTH, piece, (size_t)chunk * WIDTH * sizeof *got);
@@ -161,21 +169,22 @@ static void in_chunks(bench *t, float *got, const float *rows, int32_t chunk, in
     bench_clear(t);
 }
 
-/* Prefill in one piece, in chunks of any size, and token by token. */
+/* Prefill in one piece, in chunks of any size, and token by token; heads normed and turned. */
 static void op_attention_paged(bench *t) {
-    float *rows = normal(t, SEQ * STRIDE, 1), *want = malloc(SEQ * WIDTH * sizeof *want);
+    float *rows = normal(t, SEQ * STRIDE, 1), *angles = normal(t, N_ANGLES, 1),
+          *want = malloc(SEQ * WIDTH * sizeof *want);
     float *got = malloc(SEQ * WIDTH * sizeof *got);
     assert_true(want && got);
-    in_chunks(t, want, rows, SEQ, 0);
+    in_chunks(t, want, rows, angles, SEQ, 0);
     static const int32_t chunks[][2] = {{SEQ, 9}, {1, 0}, {1, 1}, {16, 2}, {17, 0}, {5, 3}, {40, 30}};
     for (size_t c = 0; c < sizeof chunks / sizeof chunks[0]; c++) {
-        in_chunks(t, got, rows, chunks[c][0], chunks[c][1]);
+        in_chunks(t, got, rows, angles, chunks[c][0], chunks[c][1]);
         for (size_t i = 0; i < SEQ * WIDTH; i++)
             if (memcmp(&got[i], &want[i], sizeof *got))
                 fail_msg("%s: chunks of %d beside %d: token %zu, column %zu: %.9g, but %.9g in one piece", t->c->name,
                          chunks[c][0], chunks[c][1], i / WIDTH, i % WIDTH, (double)got[i], (double)want[i]);
     }
-    free(rows), free(want), free(got);
+    free(rows), free(angles), free(want), free(got);
 }
 
 int main(void) {

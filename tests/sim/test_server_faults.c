@@ -159,9 +159,8 @@ static void one_reply_is_not_finite(void **state) {
     end(r);
 }
 
-static void embed_not_finite(kf_stream *s, void *out, const void *word, const void *position, const void *type0,
-                             size_t hidden, const kf_batch *b) {
-    honest->embed_bert(s, out, word, position, type0, hidden, b);
+static void embed_not_finite(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden, const kf_batch *b) {
+    honest->embed_bert(s, out, e, hidden, b);
     if (atomic_fetch_sub(&countdown, 1) == 0) *(float *)out = NAN; /* the pass's first text */
 }
 

@@ -128,17 +128,13 @@ void kf_onednn_linear(kf_stream *s, float *out, const float *x, const kf_weight 
 /* ---- operations ---- */
 void kf_cpu_embed(kf_stream *s, void *out, const void *table, size_t hidden, const int32_t *ids,
                   const int32_t *last_token, size_t n_tokens);
-void kf_cpu_embed_bert(kf_stream *s, void *out, const void *word, const void *position, const void *type0,
-                       size_t hidden, const kf_batch *b);
+void kf_cpu_embed_bert(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden, const kf_batch *b);
 void kf_cpu_linear(kf_stream *s, void *out, const void *x, const kf_weight *w, size_t n_rows, kf_linear_opts o);
 void kf_cpu_layernorm(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma, const void *beta,
                       float eps, size_t n_rows, size_t hidden);
-void kf_cpu_rmsnorm(kf_stream *s, void *out, const void *x, size_t x_stride, const void *gamma, float eps,
-                    size_t n_rows, size_t n_groups, size_t width);
-void kf_cpu_rope(kf_stream *s, void *x, size_t x_stride, const kf_rope_table *t, const int32_t *position_ids,
-                 size_t n_tokens, size_t n_heads, size_t head_dim);
-void kf_cpu_kv_write(kf_stream *s, kf_kv_layer cache, const void *k, const void *v, size_t stride,
-                     const int32_t *slot_mapping, size_t n_tokens, size_t n_kv_heads, size_t head_dim);
+void kf_cpu_rmsnorm(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows, size_t hidden);
+void kf_cpu_rope_kv_write(kf_stream *s, kf_kv_layer cache, void *qkv, size_t stride, const kf_batch *b,
+                          const int32_t *slot_mapping, kf_heads h, const kf_qk_opts *o);
 void kf_cpu_attention(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_heads h);
 void kf_cpu_attention_paged(kf_stream *s, void *out, const void *q, size_t q_stride, kf_kv_layer cache,
                             const kf_batch *b, const kf_paged *p, kf_heads h);

@@ -6,7 +6,7 @@ typedef struct norm_job {
     float *out;
     const float *x, *residual, *gamma, *beta;
     float eps;
-    size_t width, stride, n_groups;
+    size_t width;
 } norm_job;
 
 static void layernorm_body(void *arg, size_t first, size_t last) {
@@ -30,25 +30,15 @@ void kf_cpu_layernorm(kf_stream *s, void *out, const void *x, const void *residu
     kf_cpu_parallel_for(s, n_rows, 1 + KF_CPU_GRAIN / (hidden + 1), layernorm_body, &j);
 }
 
-/* Groups first .. last, counted over all rows. */
 static void rmsnorm_body(void *arg, size_t first, size_t last) {
     const norm_job *j = arg;
-    for (size_t i = first; i < last; i++) {
-        size_t at = i / j->n_groups * j->stride + i % j->n_groups * j->width;
-        j->loops->rmsnorm(j->out + at, j->x + at, j->gamma, j->eps, j->width);
-    }
+    for (size_t r = first; r < last; r++)
+        j->loops->rmsnorm(j->out + r * j->width, j->x + r * j->width, j->gamma, j->eps, j->width);
 }
 
-void kf_cpu_rmsnorm(kf_stream *s, void *out, const void *x, size_t x_stride, const void *gamma, float eps,
-                    size_t n_rows, size_t n_groups, size_t width) {
+void kf_cpu_rmsnorm(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows,
+                    size_t hidden) {
     if (!kf_cpu_runs(s)) return;
-    norm_job j = {.loops = kf_cpu_loops_of(s),
-                  .out = out,
-                  .x = x,
-                  .gamma = gamma,
-                  .eps = eps,
-                  .width = width,
-                  .stride = x_stride,
-                  .n_groups = n_groups};
-    kf_cpu_parallel_for(s, n_rows * n_groups, 1 + KF_CPU_GRAIN / (width + 1), rmsnorm_body, &j);
+    norm_job j = {.loops = kf_cpu_loops_of(s), .out = out, .x = x, .gamma = gamma, .eps = eps, .width = hidden};
+    kf_cpu_parallel_for(s, n_rows, 1 + KF_CPU_GRAIN / (hidden + 1), rmsnorm_body, &j);
 }

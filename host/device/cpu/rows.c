@@ -1,4 +1,4 @@
-/* Operations that move rows: embeddings, gather, mean, rotary positions, writes to the cache. */
+/* Operations that move rows: embeddings, gather, mean. */
 #include "device/cpu/cpu.h"
 
 void kf_cpu_embed(kf_stream *s, void *out, const void *table, size_t hidden, const int32_t *ids,
@@ -10,18 +10,31 @@ void kf_cpu_embed(kf_stream *s, void *out, const void *table, size_t hidden, con
     }
 }
 
-void kf_cpu_embed_bert(kf_stream *s, void *out, const void *word, const void *position, const void *type0,
-                       size_t hidden, const kf_batch *b) {
-    if (!kf_cpu_runs(s)) return;
-    const float *type = type0; /* [hidden] */
-    size_t n_tokens = (size_t)b->cu_seqlens[b->n_seqs];
-    for (size_t t = 0; t < n_tokens; t++) {
-        const float *w = (const float *)word + (size_t)b->input_ids[t] * hidden;
-        const float *p = (const float *)position + (size_t)b->position_ids[t] * hidden;
-        float *row = (float *)out + t * hidden;
-        for (size_t i = 0; i < hidden; i++)
+typedef struct embed_job {
+    const kf_cpu_loops *loops;
+    float *out;
+    const kf_bert_embeddings *e;
+    size_t hidden;
+    const kf_batch *b;
+} embed_job;
+
+static void embed_bert_body(void *arg, size_t first, size_t last) {
+    const embed_job *j = arg;
+    const float *type = j->e->type0; /* [hidden] */
+    for (size_t t = first; t < last; t++) {
+        const float *w = (const float *)j->e->word + (size_t)j->b->input_ids[t] * j->hidden;
+        const float *p = (const float *)j->e->position + (size_t)j->b->position_ids[t] * j->hidden;
+        float *row = j->out + t * j->hidden;
+        for (size_t i = 0; i < j->hidden; i++)
             row[i] = w[i] + p[i] + type[i];
+        j->loops->layernorm(row, row, NULL, j->e->gamma, j->e->beta, j->e->eps, j->hidden);
     }
+}
+
+void kf_cpu_embed_bert(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden, const kf_batch *b) {
+    if (!kf_cpu_runs(s)) return;
+    embed_job j = {.loops = kf_cpu_loops_of(s), .out = out, .e = e, .hidden = hidden, .b = b};
+    kf_cpu_parallel_for(s, (size_t)b->cu_seqlens[b->n_seqs], 1 + KF_CPU_GRAIN / (hidden + 1), embed_bert_body, &j);
 }
 
 void kf_cpu_gather_rows(kf_stream *s, void *out, const void *x, const int32_t *row_idx, size_t n_rows, size_t width) {
@@ -41,36 +54,5 @@ void kf_cpu_mean_rows(kf_stream *s, void *out, const void *x, const int32_t *cu_
                 mean[c] += ((const float *)x)[r * width + c];
         for (size_t c = 0; c < width && last > first; c++)
             mean[c] /= (float)(last - first);
-    }
-}
-
-void kf_cpu_rope(kf_stream *s, void *x, size_t x_stride, const kf_rope_table *t, const int32_t *position_ids,
-                 size_t n_tokens, size_t n_heads, size_t head_dim) {
-    if (!kf_cpu_runs(s)) return;
-    size_t half = head_dim / 2;
-    for (size_t i = 0; i < n_tokens; i++) {
-        const float *cos = t->cos + (size_t)position_ids[i] * half, *sin = t->sin + (size_t)position_ids[i] * half;
-        for (size_t h = 0; h < n_heads; h++) {
-            float *x1 = (float *)x + i * x_stride + h * head_dim, *x2 = x1 + half;
-            for (size_t c = 0; c < half; c++) {
-                float a = x1[c], b = x2[c];
-                x1[c] = a * cos[c] - b * sin[c];
-                x2[c] = b * cos[c] + a * sin[c];
-            }
-        }
-    }
-}
-
-void kf_cpu_kv_write(kf_stream *s, kf_kv_layer cache, const void *k, const void *v, size_t stride,
-                     const int32_t *slot_mapping, size_t n_tokens, size_t n_kv_heads, size_t head_dim) {
-    if (!kf_cpu_runs(s)) return;
-    for (size_t t = 0; t < n_tokens; t++) {
-        if (slot_mapping[t] < 0) continue;
-        size_t block = (size_t)slot_mapping[t] / KF_KV_BLOCK_SIZE, row = (size_t)slot_mapping[t] % KF_KV_BLOCK_SIZE;
-        for (size_t h = 0; h < n_kv_heads; h++) {
-            size_t at = ((block * n_kv_heads + h) * KF_KV_BLOCK_SIZE + row) * head_dim;
-            memcpy((float *)cache.k + at, (const float *)k + t * stride + h * head_dim, head_dim * sizeof(float));
-            memcpy((float *)cache.v + at, (const float *)v + t * stride + h * head_dim, head_dim * sizeof(float));
-        }
     }
 }

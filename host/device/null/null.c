@@ -38,9 +38,8 @@ static void null_embed(kf_stream *s, void *out, const void *table, size_t hidden
     (void)s, (void)out, (void)table, (void)hidden, (void)ids, (void)last_token, (void)n_tokens;
 }
 
-static void null_embed_bert(kf_stream *s, void *out, const void *word, const void *position, const void *type0,
-                            size_t hidden, const kf_batch *b) {
-    (void)s, (void)out, (void)word, (void)position, (void)type0, (void)hidden, (void)b;
+static void null_embed_bert(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden, const kf_batch *b) {
+    (void)s, (void)out, (void)e, (void)hidden, (void)b;
 }
 
 static void null_linear(kf_stream *s, void *out, const void *x, const kf_weight *w, size_t n_rows, kf_linear_opts o) {
@@ -53,20 +52,14 @@ static void null_layernorm(kf_stream *s, void *out, const void *x, const void *r
     (void)s, (void)out, (void)x, (void)residual, (void)gamma, (void)beta, (void)eps, (void)n_rows, (void)hidden;
 }
 
-static void null_rmsnorm(kf_stream *s, void *out, const void *x, size_t x_stride, const void *gamma, float eps,
-                         size_t n_rows, size_t n_groups, size_t width) {
-    (void)s, (void)out, (void)x, (void)x_stride, (void)gamma, (void)eps, (void)n_rows, (void)n_groups, (void)width;
+static void null_rmsnorm(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows,
+                         size_t hidden) {
+    (void)s, (void)out, (void)x, (void)gamma, (void)eps, (void)n_rows, (void)hidden;
 }
 
-static void null_rope(kf_stream *s, void *x, size_t x_stride, const kf_rope_table *t, const int32_t *position_ids,
-                      size_t n_tokens, size_t n_heads, size_t head_dim) {
-    (void)s, (void)x, (void)x_stride, (void)t, (void)position_ids, (void)n_tokens, (void)n_heads, (void)head_dim;
-}
-
-static void null_kv_write(kf_stream *s, kf_kv_layer cache, const void *k, const void *v, size_t stride,
-                          const int32_t *slot_mapping, size_t n_tokens, size_t n_kv_heads, size_t head_dim) {
-    (void)s, (void)cache, (void)k, (void)v, (void)stride, (void)slot_mapping;
-    (void)n_tokens, (void)n_kv_heads, (void)head_dim;
+static void null_rope_kv_write(kf_stream *s, kf_kv_layer cache, void *qkv, size_t stride, const kf_batch *b,
+                               const int32_t *slot_mapping, kf_heads h, const kf_qk_opts *o) {
+    (void)s, (void)cache, (void)qkv, (void)stride, (void)b, (void)slot_mapping, (void)h, (void)o;
 }
 
 static void null_attention(kf_stream *s, void *out, const void *qkv, const kf_batch *b, kf_heads h) {
@@ -143,8 +136,7 @@ static const struct kf_device_ops null_ops = {
     .linear = null_linear,
     .layernorm = null_layernorm,
     .rmsnorm = null_rmsnorm,
-    .rope = null_rope,
-    .kv_write = null_kv_write,
+    .rope_kv_write = null_rope_kv_write,
     .attention = null_attention,
     .attention_paged = null_attention_paged,
     .gated = null_gated,
