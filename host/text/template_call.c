@@ -99,9 +99,9 @@ static kf_value argument(const kf_template *t, const kf_args *args, uint32_t i, 
 static const char *called(const kf_template *t, uint32_t node) {
     const kf_node *n = &t->nodes[node];
     switch (n->kind) {
-    case KF_N_FILTER: return kf_filter_names[n->op];
-    case KF_N_TEST: return kf_test_names[n->op];
-    case KF_N_METHOD: return kf_method_names[n->op];
+    case KF_NODE_FILTER: return kf_filter_names[n->op];
+    case KF_NODE_TEST: return kf_test_names[n->op];
+    case KF_NODE_METHOD: return kf_method_names[n->op];
     default: return kf_function_names[n->op];
     }
 }
@@ -202,7 +202,7 @@ static kf_status length(kf_template *t, uint32_t node, kf_value x, kf_value *out
 
 static kf_status pairs(kf_template *t, uint32_t node, kf_value x, kf_value *out) {
     uint32_t at;
-    if (x.kind == KF_V_UNDEFINED && t->nodes[node].kind == KF_N_FILTER) x = (kf_value){.kind = KF_V_DICT};
+    if (x.kind == KF_V_UNDEFINED && t->nodes[node].kind == KF_NODE_FILTER) x = (kf_value){.kind = KF_V_DICT};
     if (x.kind != KF_V_DICT) return bad_argument(t, node, x);
     KF_TRY(kf_values_new(t, x.seq.n, &at));
     for (uint32_t i = 0; i < x.seq.n; i++) /* a pair is a list of two as it lies there */
@@ -273,19 +273,12 @@ static kf_status to_json(kf_template *t, uint32_t node, kf_value x, const kf_arg
     return give_text(kf_to_json(t, node, x, n, &text), text, out);
 }
 
-static size_t find_name(const kf_template *t, kf_stretch name, const char *const *names, size_t n) {
-    size_t i = 0;
-    while (i < n && !kf_text_is(t, name, names[i]))
-        i++;
-    return i;
-}
-
 /* x|map('upper') and x|map(attribute='role'). */
 static kf_status map(kf_template *t, uint32_t node, kf_value x, const kf_args *args, kf_value *out) {
     kf_value attribute = argument(t, args, KF_ARGS_MAX, "attribute"), filter = argument(t, args, 0, NULL);
     size_t id = KF_N_FILTERS;
     uint32_t at;
-    if (filter.kind == KF_V_TEXT) id = find_name(t, filter.text, kf_filter_names, KF_N_FILTERS);
+    if (filter.kind == KF_V_TEXT) id = kf_text_among(t, filter.text, kf_filter_names, KF_N_FILTERS);
     if (attribute.kind != KF_V_TEXT && (id == KF_N_FILTERS || id == KF_F_MAP))
         return KF_TEMPLATE_FAIL(t, KF_ERR_UNSUPPORTED, node, "map takes a filter's name, or attribute='name'");
     KF_TRY(kf_to_list(t, node, x, &x));
@@ -310,7 +303,7 @@ static kf_status choose(kf_template *t, uint32_t node, kf_filter_id filter, kf_v
     bool want = filter == KF_F_SELECT || filter == KF_F_SELECTATTR, holds;
     uint32_t at, n = 0, k = attr ? 1 : 0;
     kf_value name = argument(t, args, 0, NULL), test = argument(t, args, k, NULL);
-    size_t id = test.kind == KF_V_TEXT ? find_name(t, test.text, kf_test_names, KF_N_TESTS) : KF_N_TESTS;
+    size_t id = test.kind == KF_V_TEXT ? kf_text_among(t, test.text, kf_test_names, KF_N_TESTS) : KF_N_TESTS;
     if (test.kind != KF_V_UNDEFINED && id == KF_N_TESTS)
         return KF_TEMPLATE_FAIL(t, KF_ERR_UNSUPPORTED, node, "%s with a test that kefu does not know", called(t, node));
     if (attr && name.kind != KF_V_TEXT) return bad_argument(t, node, name);
@@ -543,7 +536,7 @@ kf_status kf_template_function(kf_template *t, uint32_t node, kf_function_id fun
     case KF_FN_RAISE_EXCEPTION: return raise(t, node, x);
     case KF_FN_RANGE: return range(t, node, args, out);
     case KF_FN_STRFTIME_NOW: return tell_time(t, node, x, out);
-    case KF_FN_MACRO: break;
+    case KF_N_FUNCTIONS: break;
     }
     return KF_FAIL(KF_ERR_BUG, "%s: function %d", t->name, (int)function);
 }

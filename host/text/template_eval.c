@@ -52,17 +52,18 @@ static void leave(kf_template *t, scope s) {
     t->n_vars = s.n_vars;
 }
 
-static kf_status target_names(kf_template *t, uint32_t target, kf_value value) {
-    const kf_node *n = node_at(t, target);
-    if (!n->next) return set(t, target, n->id, value);
+/* One name takes the value, several take its members. */
+static kf_status set_targets(kf_template *t, uint32_t first, kf_value value) {
     kf_value list;
-    KF_TRY(kf_to_list(t, target, value, &list));
-    for (uint32_t i = 0; i < list.seq.n || target; i++, target = node_at(t, target)->next) {
-        if (i >= list.seq.n || !target)
-            return KF_TEMPLATE_FAIL(t, KF_ERR_INVALID, target ? target : 1, "%u values for other than as many names",
-                                    list.seq.n);
-        KF_TRY(set(t, target, node_at(t, target)->id, t->values[list.seq.at + i]));
-    }
+    uint32_t n = 0;
+    if (!node_at(t, first)->next) return set(t, first, node_at(t, first)->id, value);
+    KF_TRY(kf_to_list(t, first, value, &list));
+    for (uint32_t i = first; i; i = node_at(t, i)->next)
+        n++;
+    if (n != list.seq.n) return KF_TEMPLATE_FAIL(t, KF_ERR_INVALID, first, "%u values for %u names", list.seq.n, n);
+    n = 0;
+    for (uint32_t i = first; i; i = node_at(t, i)->next)
+        KF_TRY(set(t, i, node_at(t, i)->id, t->values[list.seq.at + n++]));
     return KF_OK;
 }
 
@@ -71,7 +72,7 @@ static kf_status target_names(kf_template *t, uint32_t target, kf_value value) {
 static kf_status eval_args(kf_template *t, uint32_t first, kf_args *out) {
     out->n = out->n_keywords = 0;
     for (uint32_t i = first; i; i = node_at(t, i)->next) {
-        bool keyword = node_at(t, i)->kind == KF_N_KEYWORD;
+        bool keyword = node_at(t, i)->kind == KF_NODE_KEYWORD;
         kf_value value;
         KF_TRY(kf_template_eval(t, keyword ? node_at(t, i)->a : i, &value));
         if (keyword) {
@@ -141,10 +142,10 @@ static kf_status eval_call(kf_template *t, uint32_t node, kf_value *out) {
     KF_TRY(eval_args(t, n->b, &args));
     bool holds;
     switch (n->kind) {
-    case KF_N_FILTER: return kf_template_filter(t, node, n->op, x, &args, out);
-    case KF_N_METHOD: return kf_template_method(t, node, n->op, x, &args, out);
-    case KF_N_CALL: return kf_template_function(t, node, n->op, &args, out);
-    case KF_N_MACRO_CALL: return call_macro(t, node, &args, out);
+    case KF_NODE_FILTER: return kf_template_filter(t, node, n->op, x, &args, out);
+    case KF_NODE_METHOD: return kf_template_method(t, node, n->op, x, &args, out);
+    case KF_NODE_CALL: return kf_template_function(t, node, n->op, &args, out);
+    case KF_NODE_MACRO_CALL: return call_macro(t, node, &args, out);
     default:
         KF_TRY(kf_template_test(t, node, n->op, x, &args, &holds));
         *out = kf_bool(holds != (n->id == 1));
@@ -264,13 +265,13 @@ static kf_status eval_compare(kf_template *t, uint32_t node, kf_value *out) {
 static kf_status eval_name(kf_template *t, uint32_t id, kf_value *out) {
     const kf_variable *v = find(t, id);
     *out = v ? v->value : kf_undefined();
-    for (int i = 0; !v && i < KF_N_FUNCTIONS; i++)
-        if (kf_text_is(t, t->names[id], kf_function_names[i])) *out = (kf_value){.kind = KF_V_FUNCTION};
+    if (!v && kf_text_among(t, t->names[id], kf_function_names, KF_N_FUNCTIONS) < KF_N_FUNCTIONS)
+        *out = (kf_value){.kind = KF_V_FUNCTION};
     return KF_OK;
 }
 
 static kf_status eval_members(kf_template *t, uint32_t node, kf_value *out) {
-    bool dict = node_at(t, node)->kind == KF_N_DICT;
+    bool dict = node_at(t, node)->kind == KF_NODE_DICT;
     uint32_t n = 0, at;
     for (uint32_t i = node_at(t, node)->a; i; i = node_at(t, i)->next)
         n++;
@@ -303,32 +304,32 @@ static kf_status eval_one(kf_template *t, uint32_t node, kf_value *out) {
     const kf_node *n = node_at(t, node);
     kf_value a, b;
     switch ((kf_node_kind)n->kind) {
-    case KF_N_CONST: *out = n->value; return KF_OK;
-    case KF_N_NAME: return eval_name(t, n->id, out);
-    case KF_N_LIST:
-    case KF_N_DICT: return eval_members(t, node, out);
-    case KF_N_BINARY: return eval_binary(t, node, out);
-    case KF_N_COMPARE: return eval_compare(t, node, out);
-    case KF_N_SLICE: return eval_slice(t, node, out);
-    case KF_N_FILTER:
-    case KF_N_TEST:
-    case KF_N_METHOD:
-    case KF_N_CALL:
-    case KF_N_MACRO_CALL: return eval_call(t, node, out);
+    case KF_NODE_CONST: *out = n->value; return KF_OK;
+    case KF_NODE_NAME: return eval_name(t, n->id, out);
+    case KF_NODE_LIST:
+    case KF_NODE_DICT: return eval_members(t, node, out);
+    case KF_NODE_BINARY: return eval_binary(t, node, out);
+    case KF_NODE_COMPARE: return eval_compare(t, node, out);
+    case KF_NODE_SLICE: return eval_slice(t, node, out);
+    case KF_NODE_FILTER:
+    case KF_NODE_TEST:
+    case KF_NODE_METHOD:
+    case KF_NODE_CALL:
+    case KF_NODE_MACRO_CALL: return eval_call(t, node, out);
     default: break;
     }
     KF_TRY(kf_template_eval(t, n->a, &a));
     switch ((kf_node_kind)n->kind) {
-    case KF_N_NOT: *out = kf_bool(!kf_truth(a)); return KF_OK;
-    case KF_N_AND:
-    case KF_N_OR: *out = a; return kf_truth(a) == (n->kind == KF_N_AND) ? kf_template_eval(t, n->b, out) : KF_OK;
-    case KF_N_IF_ELSE:
+    case KF_NODE_NOT: *out = kf_bool(!kf_truth(a)); return KF_OK;
+    case KF_NODE_AND:
+    case KF_NODE_OR: *out = a; return kf_truth(a) == (n->kind == KF_NODE_AND) ? kf_template_eval(t, n->b, out) : KF_OK;
+    case KF_NODE_IF_ELSE:
         *out = kf_undefined();
         if (kf_truth(a)) return kf_template_eval(t, n->b, out);
         return n->c ? kf_template_eval(t, n->c, out) : KF_OK;
-    case KF_N_ATTR: return kf_attribute(t, node, a, n->id, out);
-    case KF_N_INDEX: KF_TRY(kf_template_eval(t, n->b, &b)); return kf_item(t, node, a, b, out);
-    case KF_N_UNARY:
+    case KF_NODE_ATTR: return kf_attribute(t, node, a, n->id, out);
+    case KF_NODE_INDEX: KF_TRY(kf_template_eval(t, n->b, &b)); return kf_item(t, node, a, b, out);
+    case KF_NODE_UNARY:
         if (!kf_is_number(a)) return KF_TEMPLATE_FAIL(t, KF_ERR_INVALID, node, "the sign of %s", kf_kind_name(a));
         *out = kf_int(n->op == KF_OP('-', 0) ? -a.integer : a.integer);
         return KF_OK;
@@ -379,7 +380,7 @@ static kf_status filter_list(kf_template *t, uint32_t node, kf_value *list) {
     for (uint32_t i = 0; i < list->seq.n; i++) {
         scope s = enter(t);
         kf_value member = t->values[list->seq.at + i];
-        KF_TRY(target_names(t, node_at(t, node)->a, member));
+        KF_TRY(set_targets(t, node_at(t, node)->a, member));
         KF_TRY(kf_template_eval(t, node_at(t, node)->c, &holds));
         leave(t, s);
         if (kf_truth(holds)) t->values[at + n++] = member;
@@ -407,7 +408,7 @@ static kf_status run_for(kf_template *t, uint32_t node) {
         t->values[loop.seq.at] = kf_int(i);
         KF_TRY(kf_template_steps(t, 1));
         KF_TRY(set(t, node, KF_NAME_LOOP, loop));
-        KF_TRY(target_names(t, n->a, t->values[list.seq.at + i]));
+        KF_TRY(set_targets(t, n->a, t->values[list.seq.at + i]));
         t->jump = KF_RUN_ON;
         KF_TRY(run(t, n->d));
         leave(t, s);
@@ -445,7 +446,7 @@ static kf_status run_set(kf_template *t, uint32_t node) {
         KF_TRY(capture(t, n->c, &value));
         leave(t, s);
     }
-    return node_at(t, n->a)->op ? set_attribute(t, n->a, value) : target_names(t, n->a, value);
+    return node_at(t, n->a)->op ? set_attribute(t, n->a, value) : set_targets(t, n->a, value);
 }
 
 static kf_status run_scope(kf_template *t, uint32_t node) {
@@ -458,15 +459,15 @@ static kf_status run_scope(kf_template *t, uint32_t node) {
 static kf_status run_one(kf_template *t, uint32_t node) {
     const kf_node *n = node_at(t, node);
     switch ((kf_node_kind)n->kind) {
-    case KF_N_DATA: return write(t, n->value.text);
-    case KF_N_PRINT: return run_print(t, node);
-    case KF_N_IF: return run_if(t, node);
-    case KF_N_FOR: return run_for(t, node);
-    case KF_N_SET: return run_set(t, node);
-    case KF_N_MACRO: return set(t, node, n->id, (kf_value){.kind = KF_V_FUNCTION, .integer = node});
-    case KF_N_SCOPE: return run_scope(t, node);
-    case KF_N_BREAK: t->jump = KF_RUN_BREAK; return KF_OK;
-    case KF_N_CONTINUE: t->jump = KF_RUN_CONTINUE; return KF_OK;
+    case KF_NODE_DATA: return write(t, n->value.text);
+    case KF_NODE_PRINT: return run_print(t, node);
+    case KF_NODE_IF: return run_if(t, node);
+    case KF_NODE_FOR: return run_for(t, node);
+    case KF_NODE_SET: return run_set(t, node);
+    case KF_NODE_MACRO: return set(t, node, n->id, (kf_value){.kind = KF_V_FUNCTION, .integer = node});
+    case KF_NODE_SCOPE: return run_scope(t, node);
+    case KF_NODE_BREAK: t->jump = KF_RUN_BREAK; return KF_OK;
+    case KF_NODE_CONTINUE: t->jump = KF_RUN_CONTINUE; return KF_OK;
     default: return KF_FAIL(KF_ERR_BUG, "%s line %u: a node that is no statement", t->name, n->line);
     }
 }

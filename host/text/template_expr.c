@@ -10,7 +10,7 @@ static kf_node *node_at(const kf_parser *p, uint32_t node) {
     return &p->t->nodes[node];
 }
 
-/* Appends to a list of nodes. */
+/* Appends to a list of nodes. A node just parsed stands in none yet. */
 static void append(kf_parser *p, uint32_t *first, uint32_t *last, uint32_t node) {
     if (*last)
         node_at(p, *last)->next = node;
@@ -19,16 +19,7 @@ static void append(kf_parser *p, uint32_t *first, uint32_t *last, uint32_t node)
     *last = node;
 }
 
-/* A member of a list may stand in one list only, and a parsed expression's `next` is 0: so it may always be linked. */
-
 /* ---- names of ours ---- */
-
-static size_t find_name(const kf_parser *p, kf_stretch name, const char *const *names, size_t n) {
-    size_t i = 0;
-    while (i < n && !kf_text_is(p->t, name, names[i]))
-        i++;
-    return i;
-}
 
 static uint32_t unknown(kf_parser *p, const char *what, kf_stretch name, const char *const *names, size_t n) {
     char known[400];
@@ -53,7 +44,7 @@ static uint32_t parse_arguments(kf_parser *p) {
             name->kind == KF_T_NAME && name + 1 < p->end && name[1].kind == KF_T_OP && name[1].id == KF_OP('=', 0);
         uint32_t node = 0;
         if (keyword) {
-            node = kf_node_new(p, KF_N_KEYWORD);
+            node = kf_node_new(p, KF_NODE_KEYWORD);
             p->now += 2;
         }
         uint32_t value = kf_parse_expression(p);
@@ -74,7 +65,7 @@ uint32_t kf_parse_parameters(kf_parser *p) {
     uint32_t first = 0, last = 0, n = 0;
     while (p->status == KF_OK && !kf_accept(p, KF_T_OP, KF_OP(')', 0))) {
         if (n++) kf_expect(p, KF_T_OP, KF_OP(',', 0));
-        uint32_t node = kf_node_new(p, KF_N_KEYWORD), id = p->now->id, value = 0;
+        uint32_t node = kf_node_new(p, KF_NODE_KEYWORD), id = p->now->id, value = 0;
         kf_expect(p, KF_T_NAME, 0);
         if (kf_accept(p, KF_T_OP, KF_OP('=', 0))) value = kf_parse_expression(p);
         if (p->status != KF_OK) return 0;
@@ -89,7 +80,7 @@ uint32_t kf_parse_parameters(kf_parser *p) {
 /* ---- primaries ---- */
 
 static uint32_t constant(kf_parser *p, kf_value value) {
-    uint32_t node = kf_node_new(p, KF_N_CONST);
+    uint32_t node = kf_node_new(p, KF_NODE_CONST);
     if (node) node_at(p, node)->value = value;
     return node;
 }
@@ -103,7 +94,7 @@ static uint32_t parse_members(kf_parser *p, kf_node_kind kind, uint32_t close) {
         uint32_t member = kf_parse_expression(p);
         if (p->status != KF_OK) return 0;
         append(p, &first, &last, member);
-        if (kind != KF_N_DICT) continue;
+        if (kind != KF_NODE_DICT) continue;
         kf_expect(p, KF_T_OP, KF_OP(':', 0));
         uint32_t value = kf_parse_expression(p);
         if (p->status != KF_OK) return 0;
@@ -126,10 +117,10 @@ static uint32_t parse_string(kf_parser *p) {
 static uint32_t parse_name(kf_parser *p) {
     static const char *const words[] = {"true", "True", "false", "False", "none", "None"};
     const kf_token *k = p->now++;
-    size_t word = find_name(p, k->text, words, 6);
+    size_t word = kf_text_among(p->t, k->text, words, 6);
     if (word < 4) return constant(p, kf_bool(word < 2));
     if (word < 6) return constant(p, kf_none());
-    uint32_t node = kf_node_new(p, KF_N_NAME);
+    uint32_t node = kf_node_new(p, KF_NODE_NAME);
     if (node) node_at(p, node)->id = k->id;
     return node;
 }
@@ -140,10 +131,10 @@ static uint32_t parse_primary(kf_parser *p) {
     if (k->kind == KF_T_NAME) return parse_name(p);
     if (k->kind == KF_T_STRING) return parse_string(p);
     if (kf_accept(p, KF_T_INT, 0)) return constant(p, kf_int(k->integer));
-    if (kf_accept(p, KF_T_OP, KF_OP('[', 0))) return parse_members(p, KF_N_LIST, KF_OP(']', 0));
-    if (kf_accept(p, KF_T_OP, KF_OP('{', 0))) return parse_members(p, KF_N_DICT, KF_OP('}', 0));
+    if (kf_accept(p, KF_T_OP, KF_OP('[', 0))) return parse_members(p, KF_NODE_LIST, KF_OP(']', 0));
+    if (kf_accept(p, KF_T_OP, KF_OP('{', 0))) return parse_members(p, KF_NODE_DICT, KF_OP('}', 0));
     if (kf_accept(p, KF_T_OP, KF_OP('(', 0))) {
-        if (kf_accept(p, KF_T_OP, KF_OP(')', 0))) return kf_node_new(p, KF_N_LIST);
+        if (kf_accept(p, KF_T_OP, KF_OP(')', 0))) return kf_node_new(p, KF_NODE_LIST);
         uint32_t inner = kf_parse_tuple(p, true);
         kf_expect(p, KF_T_OP, KF_OP(')', 0));
         return inner;
@@ -162,16 +153,16 @@ static uint32_t binary(kf_parser *p, kf_node_kind kind, uint32_t op, uint32_t a,
 
 static uint32_t parse_attribute(kf_parser *p, uint32_t of) {
     const kf_token *k = p->now;
-    if (kf_accept(p, KF_T_INT, 0)) return binary(p, KF_N_INDEX, 0, of, constant(p, kf_int(k->integer))); /* x.0 */
+    if (kf_accept(p, KF_T_INT, 0)) return binary(p, KF_NODE_INDEX, 0, of, constant(p, kf_int(k->integer))); /* x.0 */
     if (!kf_expect(p, KF_T_NAME, 0)) return 0;
     if (!kf_accept(p, KF_T_OP, KF_OP('(', 0))) {
-        uint32_t node = kf_node_new(p, KF_N_ATTR);
+        uint32_t node = kf_node_new(p, KF_NODE_ATTR);
         if (node) node_at(p, node)->a = of, node_at(p, node)->id = k->id;
         return node;
     }
-    size_t method = find_name(p, k->text, kf_method_names, KF_N_METHODS);
+    size_t method = kf_text_among(p->t, k->text, kf_method_names, KF_N_METHODS);
     if (method == KF_N_METHODS) return unknown(p, "method", k->text, kf_method_names, KF_N_METHODS);
-    uint32_t node = kf_node_new(p, KF_N_METHOD), arguments = parse_arguments(p);
+    uint32_t node = kf_node_new(p, KF_NODE_METHOD), arguments = parse_arguments(p);
     if (p->status != KF_OK) return 0;
     node_at(p, node)->a = of, node_at(p, node)->b = arguments, node_at(p, node)->op = (uint32_t)method;
     return node;
@@ -180,7 +171,7 @@ static uint32_t parse_attribute(kf_parser *p, uint32_t of) {
 /* [key], or [start:stop:step] with parts left out. */
 static uint32_t parse_subscript(kf_parser *p, uint32_t of) {
     uint32_t parts[3] = {0}, n = 0;
-    uint32_t node = kf_node_new(p, KF_N_INDEX);
+    uint32_t node = kf_node_new(p, KF_NODE_INDEX);
     for (;;) {
         bool empty = p->now->kind == KF_T_OP && (p->now->id == KF_OP(':', 0) || p->now->id == KF_OP(']', 0));
         if (!empty) parts[n] = kf_parse_expression(p);
@@ -191,19 +182,19 @@ static uint32_t parse_subscript(kf_parser *p, uint32_t of) {
     if (p->status != KF_OK) return 0;
     if (n == 0 && !parts[0]) return kf_parse_fail(p, KF_ERR_CORRUPT, "an empty subscript");
     kf_node *k = node_at(p, node);
-    if (n) k->kind = KF_N_SLICE;
+    if (n) k->kind = KF_NODE_SLICE;
     k->a = of, k->b = parts[0], k->c = parts[1], k->d = parts[2];
     return node;
 }
 
 static uint32_t parse_call(kf_parser *p, uint32_t callee) {
-    if (!callee || node_at(p, callee)->kind != KF_N_NAME)
+    if (!callee || node_at(p, callee)->kind != KF_NODE_NAME)
         return kf_parse_fail(p, KF_ERR_UNSUPPORTED, "a call of what is no name is not supported");
-    uint32_t id = node_at(p, callee)->id, node = kf_node_new(p, KF_N_CALL), arguments = parse_arguments(p);
+    uint32_t id = node_at(p, callee)->id, node = kf_node_new(p, KF_NODE_CALL), arguments = parse_arguments(p);
     if (p->status != KF_OK) return 0;
-    size_t function = find_name(p, p->t->names[id], kf_function_names, KF_N_FUNCTIONS);
+    size_t function = kf_text_among(p->t, p->t->names[id], kf_function_names, KF_N_FUNCTIONS);
     kf_node *k = node_at(p, node);
-    if (function == KF_N_FUNCTIONS) k->kind = KF_N_MACRO_CALL;
+    if (function == KF_N_FUNCTIONS) k->kind = KF_NODE_MACRO_CALL;
     k->op = (uint32_t)function, k->id = id, k->b = arguments;
     return node;
 }
@@ -225,9 +216,9 @@ static uint32_t parse_postfix(kf_parser *p, uint32_t node) {
 static uint32_t parse_filter(kf_parser *p, uint32_t of) {
     const kf_token *k = p->now;
     if (!kf_expect(p, KF_T_NAME, 0)) return 0;
-    size_t filter = find_name(p, k->text, kf_filter_names, KF_N_FILTERS);
+    size_t filter = kf_text_among(p->t, k->text, kf_filter_names, KF_N_FILTERS);
     if (filter == KF_N_FILTERS) return unknown(p, "filter", k->text, kf_filter_names, KF_N_FILTERS);
-    uint32_t node = kf_node_new(p, KF_N_FILTER);
+    uint32_t node = kf_node_new(p, KF_NODE_FILTER);
     uint32_t arguments = kf_accept(p, KF_T_OP, KF_OP('(', 0)) ? parse_arguments(p) : 0;
     if (p->status != KF_OK) return 0;
     node_at(p, node)->a = of, node_at(p, node)->b = arguments, node_at(p, node)->op = (uint32_t)filter;
@@ -249,10 +240,10 @@ static uint32_t parse_test(kf_parser *p, uint32_t of) {
     bool negated = kf_accept_name(p, "not");
     const kf_token *k = p->now;
     if (!kf_expect(p, KF_T_NAME, 0)) return 0;
-    size_t test = find_name(p, k->text, kf_test_names, KF_N_TESTS);
+    size_t test = kf_text_among(p->t, k->text, kf_test_names, KF_N_TESTS);
     if (kf_text_is(p->t, k->text, "None")) test = KF_IS_NONE;
     if (test == KF_N_TESTS) return unknown(p, "test", k->text, kf_test_names, KF_N_TESTS);
-    uint32_t node = kf_node_new(p, KF_N_TEST), arguments = parse_test_arguments(p);
+    uint32_t node = kf_node_new(p, KF_NODE_TEST), arguments = parse_test_arguments(p);
     if (p->status != KF_OK) return 0;
     kf_node *made = node_at(p, node);
     made->a = of, made->b = arguments, made->op = (uint32_t)test, made->id = negated;
@@ -280,7 +271,7 @@ static uint32_t parse_unary(kf_parser *p, bool with_filters) {
     if (++p->depth > KF_DEPTH_MAX)
         return kf_parse_fail(p, KF_ERR_UNSUPPORTED, "more than %d expressions in one another", KF_DEPTH_MAX);
     if (kf_accept(p, KF_T_OP, KF_OP('-', 0)) || kf_accept(p, KF_T_OP, KF_OP('+', 0)))
-        node = binary(p, KF_N_UNARY, op, parse_unary(p, false), 0);
+        node = binary(p, KF_NODE_UNARY, op, parse_unary(p, false), 0);
     else
         node = parse_primary(p);
     node = parse_postfix(p, node);
@@ -308,7 +299,7 @@ static uint32_t parse_level(kf_parser *p, size_t level) {
     for (size_t i = 0; p->now->kind == KF_T_OP && i < 4 && levels[level][i];) {
         uint32_t op = levels[level][i];
         i = kf_accept(p, KF_T_OP, op) ? 0 : i + 1;
-        if (i == 0) a = binary(p, KF_N_BINARY, op, a, parse_level(p, level + 1));
+        if (i == 0) a = binary(p, KF_NODE_BINARY, op, a, parse_level(p, level + 1));
     }
     return a;
 }
@@ -332,10 +323,10 @@ static uint32_t accept_comparison(kf_parser *p) {
 static uint32_t parse_compare(kf_parser *p) {
     uint32_t a = parse_level(p, 0), first = 0, last = 0, op;
     while (p->status == KF_OK && (op = accept_comparison(p))) {
-        uint32_t part = binary(p, KF_N_COMPARAND, op, parse_level(p, 0), 0);
+        uint32_t part = binary(p, KF_NODE_COMPARAND, op, parse_level(p, 0), 0);
         if (part) append(p, &first, &last, part);
     }
-    return first ? binary(p, KF_N_COMPARE, 0, a, first) : a;
+    return first ? binary(p, KF_NODE_COMPARE, 0, a, first) : a;
 }
 
 static uint32_t parse_not(kf_parser *p) {
@@ -344,21 +335,21 @@ static uint32_t parse_not(kf_parser *p) {
         n++;
     uint32_t a = parse_compare(p);
     for (; n > 0 && p->status == KF_OK; n--)
-        a = binary(p, KF_N_NOT, 0, a, 0);
+        a = binary(p, KF_NODE_NOT, 0, a, 0);
     return a;
 }
 
 static uint32_t parse_and(kf_parser *p) {
     uint32_t a = parse_not(p);
     while (kf_accept_name(p, "and"))
-        a = binary(p, KF_N_AND, 0, a, parse_not(p));
+        a = binary(p, KF_NODE_AND, 0, a, parse_not(p));
     return a;
 }
 
 uint32_t kf_parse_or(kf_parser *p) {
     uint32_t a = parse_and(p);
     while (kf_accept_name(p, "or"))
-        a = binary(p, KF_N_OR, 0, a, parse_and(p));
+        a = binary(p, KF_NODE_OR, 0, a, parse_and(p));
     return a;
 }
 
@@ -368,7 +359,7 @@ uint32_t kf_parse_expression(kf_parser *p) {
     uint32_t then = kf_parse_or(p);
     while (kf_accept_name(p, "if")) {
         uint32_t condition = kf_parse_or(p), otherwise = kf_accept_name(p, "else") ? kf_parse_expression(p) : 0;
-        uint32_t node = binary(p, KF_N_IF_ELSE, 0, condition, then);
+        uint32_t node = binary(p, KF_NODE_IF_ELSE, 0, condition, then);
         if (node) node_at(p, node)->c = otherwise;
         then = node;
     }
@@ -388,5 +379,5 @@ uint32_t kf_parse_tuple(kf_parser *p, bool with_if) {
         if (p->status != KF_OK) return 0;
         append(p, &first, &last, member);
     }
-    return binary(p, KF_N_LIST, 0, first, 0);
+    return binary(p, KF_NODE_LIST, 0, first, 0);
 }

@@ -30,7 +30,7 @@ typedef enum kf_value_kind {
     KF_V_DICT,      /* n: pairs */
     KF_V_NAMESPACE, /* as a dict with room for KF_NAMESPACE_MAX pairs; values[at - 1] counts those in use */
     KF_V_LOOP,      /* values[at]: index0; values[at + 1]: the list */
-    KF_V_FUNCTION   /* integer: what it is called */
+    KF_V_FUNCTION   /* integer: of a macro, its node */
 } kf_value_kind;
 
 typedef struct kf_value {
@@ -73,40 +73,40 @@ typedef struct kf_token {
 
 /* a, b, c, d are nodes (0: none) unless said otherwise; `next` links the members of a list. */
 typedef enum kf_node_kind {
-    KF_N_NONE,
+    KF_NODE_NONE,
     /* expressions */
-    KF_N_CONST,  /* value */
-    KF_N_NAME,   /* id */
-    KF_N_LIST,   /* a: first member */
-    KF_N_DICT,   /* a: first of key, value, key, value … */
-    KF_N_UNARY,  /* op: KF_OP('-', 0) or '+'; a */
-    KF_N_NOT,    /* a */
-    KF_N_BINARY, /* op; a, b */
-    KF_N_AND,
-    KF_N_OR,
-    KF_N_COMPARE,    /* a: the first operand; b: a chain of KF_N_COMPARAND */
-    KF_N_COMPARAND,  /* op; a; next */
-    KF_N_IF_ELSE,    /* a: condition; b: then; c: else */
-    KF_N_ATTR,       /* a . id */
-    KF_N_INDEX,      /* a [ b ] */
-    KF_N_SLICE,      /* a [ b : c : d ] */
-    KF_N_FILTER,     /* a | op(b …) */
-    KF_N_TEST,       /* a is op(b …); id 1: is not */
-    KF_N_METHOD,     /* a . op(b …) */
-    KF_N_CALL,       /* a function of ours, op(b …) */
-    KF_N_MACRO_CALL, /* id(b …) */
-    KF_N_KEYWORD,    /* id = a, among arguments */
+    KF_NODE_CONST,  /* value */
+    KF_NODE_NAME,   /* id */
+    KF_NODE_LIST,   /* a: first member */
+    KF_NODE_DICT,   /* a: first of key, value, key, value … */
+    KF_NODE_UNARY,  /* op: KF_OP('-', 0) or '+'; a */
+    KF_NODE_NOT,    /* a */
+    KF_NODE_BINARY, /* op; a, b */
+    KF_NODE_AND,
+    KF_NODE_OR,
+    KF_NODE_COMPARE,    /* a: the first operand; b: a chain of KF_NODE_COMPARAND */
+    KF_NODE_COMPARAND,  /* op; a; next */
+    KF_NODE_IF_ELSE,    /* a: condition; b: then; c: else */
+    KF_NODE_ATTR,       /* a . id */
+    KF_NODE_INDEX,      /* a [ b ] */
+    KF_NODE_SLICE,      /* a [ b : c : d ] */
+    KF_NODE_FILTER,     /* a | op(b …) */
+    KF_NODE_TEST,       /* a is op(b …); id 1: is not */
+    KF_NODE_METHOD,     /* a . op(b …) */
+    KF_NODE_CALL,       /* a function of ours, op(b …) */
+    KF_NODE_MACRO_CALL, /* id(b …) */
+    KF_NODE_KEYWORD,    /* id = a, among arguments */
     /* statements */
-    KF_N_DATA,   /* value */
-    KF_N_PRINT,  /* a */
-    KF_N_IF,     /* a: condition; b: body; c: else's body */
-    KF_N_FOR,    /* a: targets; b: iterable; c: if; d: body; value.integer: else's body */
-    KF_N_SET,    /* a: targets; b: expression, or 0 and c: body */
-    KF_N_TARGET, /* id; op 1: attribute value.integer of the namespace id */
-    KF_N_MACRO,  /* id; a: parameters (KF_N_KEYWORD, a 0 without a default); b: body */
-    KF_N_SCOPE,  /* a: body, whose variables end with it */
-    KF_N_BREAK,
-    KF_N_CONTINUE
+    KF_NODE_DATA,   /* value */
+    KF_NODE_PRINT,  /* a */
+    KF_NODE_IF,     /* a: condition; b: body; c: else's body */
+    KF_NODE_FOR,    /* a: targets; b: iterable; c: if; d: body; value.integer: else's body */
+    KF_NODE_SET,    /* a: targets; b: expression, or 0 and c: body */
+    KF_NODE_TARGET, /* id; op 1: attribute value.integer of the namespace id */
+    KF_NODE_MACRO,  /* id; a: parameters (KF_NODE_KEYWORD, a 0 without a default); b: body */
+    KF_NODE_SCOPE,  /* a: body, whose variables end with it */
+    KF_NODE_BREAK,
+    KF_NODE_CONTINUE
 } kf_node_kind;
 
 typedef struct kf_node {
@@ -201,8 +201,7 @@ typedef enum kf_function_id {
     KF_FN_RAISE_EXCEPTION,
     KF_FN_RANGE,
     KF_FN_STRFTIME_NOW,
-    KF_FN_MACRO, /* as a value only */
-    KF_N_FUNCTIONS = KF_FN_MACRO
+    KF_N_FUNCTIONS
 } kf_function_id;
 
 extern const char *const kf_filter_names[KF_N_FILTERS];
@@ -364,6 +363,7 @@ kf_status kf_to_text(kf_template *t, uint32_t node, kf_value v, kf_stretch *out)
 
 bool kf_text_equal(const kf_template *t, kf_stretch a, kf_stretch b);
 bool kf_text_is(const kf_template *t, kf_stretch a, const char *b);
+size_t kf_text_among(const kf_template *t, kf_stretch a, const char *const *names, size_t n); /* n: it is none */
 kf_status kf_equal(kf_template *t, kf_value a, kf_value b, bool *out);
 kf_status kf_contains(kf_template *t, uint32_t node, kf_value container, kf_value x, bool *out);
 

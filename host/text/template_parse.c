@@ -89,7 +89,7 @@ static const char *const if_ends[] = {"elif", "else", "endif", NULL}, *const els
                          *const generation_ends[] = {"endgeneration", NULL};
 
 static uint32_t parse_if(kf_parser *p) {
-    uint32_t node = kf_node_new(p, KF_N_IF), condition = kf_parse_or(p);
+    uint32_t node = kf_node_new(p, KF_NODE_IF), condition = kf_parse_or(p);
     if (++p->depth > KF_DEPTH_MAX)
         return kf_parse_fail(p, KF_ERR_UNSUPPORTED, "more than %d statements in one another", KF_DEPTH_MAX);
     kf_expect(p, KF_T_BLOCK_END, 0);
@@ -115,7 +115,7 @@ static uint32_t parse_if(kf_parser *p) {
 static uint32_t parse_targets(kf_parser *p, bool attributes) {
     uint32_t first = 0, last = 0;
     do {
-        uint32_t node = kf_node_new(p, KF_N_TARGET), id = p->now->id;
+        uint32_t node = kf_node_new(p, KF_NODE_TARGET), id = p->now->id;
         if (!kf_expect(p, KF_T_NAME, 0)) return 0;
         p->t->nodes[node].id = id;
         if (attributes && kf_accept(p, KF_T_OP, KF_OP('.', 0))) {
@@ -133,7 +133,7 @@ static uint32_t parse_targets(kf_parser *p, bool attributes) {
 }
 
 static uint32_t parse_for(kf_parser *p) {
-    uint32_t node = kf_node_new(p, KF_N_FOR), targets = parse_targets(p, false), otherwise = 0, filter = 0;
+    uint32_t node = kf_node_new(p, KF_NODE_FOR), targets = parse_targets(p, false), otherwise = 0, filter = 0;
     if (!kf_accept_name(p, "in")) return kf_parse_fail(p, KF_ERR_CORRUPT, "`in` wanted after a for's names");
     uint32_t list = kf_parse_tuple(p, false);
     if (kf_accept_name(p, "if")) filter = kf_parse_expression(p);
@@ -154,7 +154,7 @@ static uint32_t parse_for(kf_parser *p) {
 }
 
 static uint32_t parse_set(kf_parser *p) {
-    uint32_t node = kf_node_new(p, KF_N_SET), targets = parse_targets(p, true), expression = 0, body = 0;
+    uint32_t node = kf_node_new(p, KF_NODE_SET), targets = parse_targets(p, true), expression = 0, body = 0;
     if (kf_accept(p, KF_T_OP, KF_OP('=', 0))) {
         expression = kf_parse_tuple(p, true);
     } else {
@@ -171,7 +171,7 @@ static uint32_t parse_set(kf_parser *p) {
 }
 
 static uint32_t parse_macro(kf_parser *p) {
-    uint32_t node = kf_node_new(p, KF_N_MACRO), id = p->now->id;
+    uint32_t node = kf_node_new(p, KF_NODE_MACRO), id = p->now->id;
     kf_expect(p, KF_T_NAME, 0);
     kf_expect(p, KF_T_OP, KF_OP('(', 0));
     uint32_t parameters = kf_parse_parameters(p);
@@ -189,7 +189,7 @@ static uint32_t parse_macro(kf_parser *p) {
 
 /* {% generation %} tells a trainer which tokens to learn; its text is as any other. */
 static uint32_t parse_generation(kf_parser *p) {
-    uint32_t node = kf_node_new(p, KF_N_SCOPE);
+    uint32_t node = kf_node_new(p, KF_NODE_SCOPE);
     kf_expect(p, KF_T_BLOCK_END, 0);
     unsigned n_loops = p->n_loops;
     p->n_loops = 0;
@@ -213,8 +213,8 @@ static uint32_t parse_statement(kf_parser *p) {
     if (kf_accept_name(p, "set")) return parse_set(p);
     if (kf_accept_name(p, "macro")) return parse_macro(p);
     if (kf_accept_name(p, "generation")) return parse_generation(p);
-    if (kf_accept_name(p, "break")) return parse_jump(p, KF_N_BREAK);
-    if (kf_accept_name(p, "continue")) return parse_jump(p, KF_N_CONTINUE);
+    if (kf_accept_name(p, "break")) return parse_jump(p, KF_NODE_BREAK);
+    if (kf_accept_name(p, "continue")) return parse_jump(p, KF_NODE_CONTINUE);
     return kf_parse_fail(p, KF_ERR_UNSUPPORTED,
                          "statement %s is not supported here; kefu knows if, for, set, macro, generation, break and "
                          "continue",
@@ -238,10 +238,10 @@ static uint32_t parse_one(kf_parser *p) {
     const kf_token *k = p->now;
     uint32_t node = 0;
     if (kf_accept(p, KF_T_DATA, 0)) {
-        node = kf_node_new(p, KF_N_DATA);
+        node = kf_node_new(p, KF_NODE_DATA);
         if (node) p->t->nodes[node].value = kf_text(k->text.at, k->text.n);
     } else if (kf_accept(p, KF_T_PRINT, 0)) {
-        node = kf_node_new(p, KF_N_PRINT);
+        node = kf_node_new(p, KF_NODE_PRINT);
         uint32_t shown = kf_parse_tuple(p, true);
         kf_expect(p, KF_T_PRINT_END, 0);
         if (p->status == KF_OK) p->t->nodes[node].a = shown;
@@ -277,9 +277,9 @@ static uint32_t parse_body(kf_parser *p, const char *const *ends) {
 /* Every macro that is called is one of the template's. */
 static kf_status check_calls(const kf_template *t) {
     for (uint32_t i = 1; i < t->n_nodes; i++) {
-        if (t->nodes[i].kind != KF_N_MACRO_CALL) continue;
+        if (t->nodes[i].kind != KF_NODE_MACRO_CALL) continue;
         uint32_t k = 1;
-        while (k < t->n_nodes && (t->nodes[k].kind != KF_N_MACRO || t->nodes[k].id != t->nodes[i].id))
+        while (k < t->n_nodes && (t->nodes[k].kind != KF_NODE_MACRO || t->nodes[k].id != t->nodes[i].id))
             k++;
         kf_stretch name = t->names[t->nodes[i].id];
         if (k == t->n_nodes)
@@ -293,7 +293,7 @@ static kf_status check_calls(const kf_template *t) {
 
 kf_status kf_template_parse(kf_template *t, const kf_tokens *tokens) {
     kf_parser p = {.t = t, .now = tokens->tokens, .end = tokens->tokens + tokens->n - 1};
-    kf_node_new(&p, KF_N_NONE); /* number 0 */
+    kf_node_new(&p, KF_NODE_NONE); /* number 0 */
     t->body = parse_body(&p, NULL);
     KF_TRY(p.status);
     return check_calls(t);

@@ -100,6 +100,13 @@ bool kf_text_is(const kf_template *t, kf_stretch a, const char *b) {
     return strlen(b) == a.n && !memcmp(t->bytes + a.at, b, a.n);
 }
 
+size_t kf_text_among(const kf_template *t, kf_stretch a, const char *const *names, size_t n) {
+    size_t i = 0;
+    while (i < n && !kf_text_is(t, a, names[i]))
+        i++;
+    return i;
+}
+
 static kf_status equal_members(kf_template *t, kf_stretch a, kf_stretch b, bool *out) {
     *out = a.n == b.n;
     for (uint32_t i = 0; i < a.n && *out; i++)
