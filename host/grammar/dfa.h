@@ -21,7 +21,7 @@ typedef struct kf_dfa {
     uint16_t *next;        /* [n_states, n_classes] */
     uint16_t *distance;    /* [n_states] bytes to the nearest whole text; KF_DFA_STATES_MAX for the dead state */
     uint16_t *plain;       /* [n_states] the state after any plain character (below); KF_DFA_DEAD: they differ */
-    uint8_t class_of[256]; /* bytes that no state tells apart; class 0 leads nowhere */
+    uint8_t class_of[256]; /* bytes that no state tells apart; 0, those that lead nowhere, as 11 in all do in UTF-8 */
     size_t n_states, n_classes;
     uint16_t distance_max; /* of the live states */
 } kf_dfa;

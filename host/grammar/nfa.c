@@ -127,8 +127,24 @@ static size_t json_escape(uint32_t cp, char out[8]) {
     return (size_t)(at ? snprintf(out, 8, "\\%c", letters[at - named]) : snprintf(out, 8, "\\u%04x", (unsigned)cp));
 }
 
+/* The escapes of U+0001 to U+001F as a tree: most strings take them all. */
+static int32_t control_escapes(kf_nfa *n, int32_t to) {
+    int32_t low = kf_nfa_either(n, kf_nfa_range(n, '1', '7', to), kf_nfa_range(n, 'b', 'b', to));
+    low = kf_nfa_either(n, low, kf_nfa_range(n, 'e', 'f', to));
+    int32_t high = kf_nfa_either(n, kf_nfa_range(n, '0', '9', to), kf_nfa_range(n, 'a', 'f', to));
+    int32_t digits = kf_nfa_either(n, kf_nfa_range(n, '0', '0', low), kf_nfa_range(n, '1', '1', high));
+    int32_t all = kf_nfa_text(n, "u00", 3, digits);
+    for (const char *letter = "bfnrt"; *letter; letter++)
+        all = kf_nfa_either(n, all, kf_nfa_text(n, letter, 1, to));
+    return kf_nfa_text(n, "\\", 1, all);
+}
+
 static int32_t json_range(kf_nfa *n, uint32_t lo, uint32_t hi, int32_t to) {
     int32_t all = KF_NFA_NONE;
+    if (lo == 1 && hi >= 0x1F) {
+        all = control_escapes(n, to);
+        lo = 0x20;
+    }
     for (uint32_t last; lo <= hi; lo = last + 1) {
         char escape[8];
         size_t n_escape = json_escape(last = lo, escape);

@@ -50,6 +50,11 @@ static int32_t magnitude(kf_nfa *n, uint64_t lo, uint64_t hi, int32_t to) {
         uint64_t from = lo > least ? lo : least, up_to = hi < most ? hi : most;
         char low[DIGITS_MAX], high[DIGITS_MAX];
         if (from > up_to) continue;
+        if (from == least && up_to == most) {
+            char first = count == 1 ? '0' : '1';
+            all = kf_nfa_either(n, all, digit_range(n, first, '9', digits(n, count - 1, to)));
+            continue;
+        }
         spell(from, count, low);
         spell(up_to, count, high);
         all = kf_nfa_either(n, all, between(n, low, high, count, to));

@@ -8,6 +8,7 @@
 #include "grammar/number.h"
 #include "grammar/schema_impl.h"
 
+enum { VALUE_STEPS = 9 }; /* what looking at a schema takes, in states made */
 enum { DEPTH_MAX = 64, ITEMS_MAX = 4096 };
 
 /* ---- places and failures ---- */
@@ -442,7 +443,8 @@ static int32_t value_of_object(kf_schema *b, const kf_schema_place *p, const jso
 
 int32_t kf_schema_value(kf_schema *b, const kf_schema_place *p, const json_t *s, int32_t to) {
     if (to == KF_NFA_NONE || !kf_nfa_step(b->n)) return KF_NFA_NONE;
-    if (b->depth == DEPTH_MAX) return kf_schema_fail(b, p, KF_ERR_TOO_LARGE, "$ref", "nests more than 64 deep");
+    if (b->depth == DEPTH_MAX) return kf_schema_fail(b, p, KF_ERR_TOO_LARGE, "…", "nests more than 64 deep");
+    b->n->n_steps += VALUE_STEPS;
     b->depth++;
     int32_t start = KF_NFA_NONE;
     if (!s || json_is_true(s))
