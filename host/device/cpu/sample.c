@@ -28,6 +28,22 @@ typedef struct block {
     float value[BLOCK], weight[BLOCK];
 } block;
 
+/* A block begins with a word of the mask, and has room for whole words of values. Most words are nearly full inside a
+ * string, and empty elsewhere. */
+static void apply_mask(const uint32_t *allowed, block *b) {
+    for (size_t first = 0; first < b->n; first += 32) {
+        float *value = b->value + first;
+        uint32_t taken = ~allowed[first / 32];
+        if (taken == UINT32_MAX) {
+            for (size_t i = 0; i < 32; i++)
+                value[i] = -INFINITY;
+            continue;
+        }
+        for (; taken; taken &= taken - 1)
+            value[__builtin_ctz(taken)] = -INFINITY;
+    }
+}
+
 /* The logits after the repetition penalty, the temperature and the mask. False: the row has ended. */
 static bool block_next(const row *r, block *b) {
     b->first += b->n;
@@ -38,8 +54,7 @@ static bool block_next(const row *r, block *b) {
             b->value[i] = b->value[i] < 0 ? b->value[i] * r->penalty : b->value[i] / r->penalty;
     for (size_t i = 0; i < b->n; i++)
         b->value[i] = b->value[i] / r->temperature + 0.0f; /* -0 becomes 0: equal values have equal keys */
-    for (size_t i = 0, id = b->first; r->allowed && i < b->n; i++, id++)
-        if (!(r->allowed[id / 32] >> id % 32 & 1)) b->value[i] = -INFINITY;
+    if (r->allowed) apply_mask(r->allowed + b->first / 32, b);
     return b->n > 0;
 }
 
