@@ -59,20 +59,24 @@ static const struct kf_device_ops cuda_ops = {
 static kf_status card_check(void) {
     int driver = 0, n_cards = 0;
     cudaError_t e = cudaDriverGetVersion(&driver);
-    if (e == cudaSuccess && driver > 0) e = cudaGetDeviceCount(&n_cards);
-    if (e != cudaSuccess || driver == 0 || n_cards == 0)
-        return KF_FAIL(
-            KF_ERR_UNSUPPORTED,
-            "device cuda: no usable GPU here (%s; driver for CUDA %d.%d, this program wants %d.%d or newer); "
-            "take --device cpu",
-            e != cudaSuccess ? cudaGetErrorString(e) : "no card found", driver / 1000, driver % 1000 / 10,
-            CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    if (e == cudaSuccess && driver == 0)
+        return KF_FAIL(KF_ERR_UNSUPPORTED, "device cuda: no driver here; install NVIDIA's, or take --device cpu");
+    if (e == cudaSuccess) e = cudaGetDeviceCount(&n_cards);
+    if (e == cudaErrorInsufficientDriver) /* any release of the runtime's major version would do */
+        return KF_FAIL(KF_ERR_UNSUPPORTED,
+                       "device cuda: the driver is for CUDA %d.%d, this program wants one for %d.0 or newer; update "
+                       "it, or take --device cpu",
+                       driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000);
+    if (e != cudaSuccess || n_cards == 0)
+        return KF_FAIL(KF_ERR_UNSUPPORTED, "device cuda: no usable card here (%s); take --device cpu",
+                       e != cudaSuccess ? cudaGetErrorString(e) : "none found");
     cudaDeviceProp card;
     e = cudaGetDeviceProperties(&card, 0);
     if (e == cudaSuccess) e = cudaSetDevice(0);
     if (e != cudaSuccess) return KF_FAIL(KF_ERR_DEVICE, "device cuda: card 0: %s", cudaGetErrorString(e));
     if (card.major < MIN_MAJOR)
-        return KF_FAIL(KF_ERR_UNSUPPORTED, "device cuda: card 0 is %s, sm_%d%d; sm_%d0 or newer is wanted", card.name,
+        return KF_FAIL(KF_ERR_UNSUPPORTED,
+                       "device cuda: card 0 is %s, sm_%d%d; sm_%d0 or newer is wanted; take --device cpu", card.name,
                        card.major, card.minor, MIN_MAJOR);
     return KF_OK;
 }

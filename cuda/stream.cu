@@ -13,6 +13,15 @@
 
 /* A stream and an event are small host structs with one small device or pinned block each. */
 
+static kf_status stream_refused(cudaError_t e) {
+    size_t free_bytes = 0, all = 0;
+    (void)cudaGetLastError(); /* dealt with here: it must not show at a later launch */
+    (void)cudaMemGetInfo(&free_bytes, &all);
+    return KF_FAIL(e == cudaErrorMemoryAllocation ? KF_ERR_NO_MEMORY : KF_ERR_DEVICE,
+                   "stream: %d bytes asked for, %zu of the card's %zu bytes are free: %s", KF_CUDA_SPLIT_BYTES,
+                   free_bytes, all, cudaGetErrorString(e));
+}
+
 kf_status kf_cuda_stream_open(kf_device *d, kf_stream **out) {
     kf_cuda_stream *s = (kf_cuda_stream *)calloc(1, sizeof *s);
     if (!s) return KF_FAIL(KF_ERR_NO_MEMORY, "stream: %zu bytes asked for, the system has none", sizeof *s);
@@ -25,8 +34,7 @@ kf_status kf_cuda_stream_open(kf_device *d, kf_stream **out) {
     if (e == cudaSuccess) e = cudaMemsetAsync(s->split_counters, 0, KF_CUDA_SPLIT_COUNTERS * sizeof(int), s->cuda);
     if (e != cudaSuccess) {
         kf_cuda_stream_close(&s->base);
-        return KF_FAIL(e == cudaErrorMemoryAllocation ? KF_ERR_NO_MEMORY : KF_ERR_DEVICE, "device cuda: stream: %s",
-                       cudaGetErrorString(e));
+        return stream_refused(e);
     }
     *out = &s->base;
     return KF_OK;
