@@ -90,6 +90,7 @@ static kf_status encode_prompt(const kf_chat *chat, const kf_rendered *prompt, k
 }
 
 static kf_status ids_from_chat(const kf_local_opts *o, kf_ids *ids) {
+    if (!o->text) return KF_FAIL(KF_ERR_INVALID, "--chat wants --text");
     kf_message messages[2];
     kf_chat_in in = {.messages = messages, .now = time(NULL)};
     if (o->system) messages[in.n_messages++] = (kf_message){"system", o->system, strlen(o->system)};
