@@ -57,7 +57,7 @@ def bert(c, lengths, gelu_apart):
     n, h, f, layers = sum(lengths), c["hidden_size"], c["intermediate_size"], c["num_hidden_layers"]
     s = len(lengths)
     flops = shapes.attention_flops(c, lengths, False) / layers
-    out = [rows("embed_bert", 1, n, 2 * h, h), rows("layernorm of it", 1, n, h, h),
+    out = [rows("embed_bert, layernorm", 1, n, 2 * h, h),
            product("linear QKV, bias", layers, n, h, 3 * h), Kernel("attention", layers, shapes.BF16 * n * 4 * h, flops),
            product("linear output, bias", layers, n, h, h), rows("add + layernorm", 2 * layers, n, 2 * h, h),
            product("linear up, bias", layers, n, h, f)]
