@@ -42,7 +42,7 @@ typedef struct kf_value {
     };
 } kf_value;
 
-enum { KF_NAMESPACE_MAX = 32, KF_ARGS_MAX = 8, KF_VARS_MAX = 256, KF_DEPTH_MAX = 200 };
+enum { KF_NAMESPACE_MAX = 32, KF_ARGS_MAX = 8, KF_VARS_MAX = 256, KF_NAMES_MAX = 1024, KF_DEPTH_MAX = 200 };
 
 /* ---- tokens ---- */
 
@@ -233,8 +233,8 @@ struct kf_template {
     char name[64];
     kf_node *nodes; /* [n_nodes] number 0 is none */
     uint32_t n_nodes, nodes_cap;
-    kf_stretch *names; /* [n_names] texts, by id */
-    uint32_t n_names, names_cap;
+    kf_stretch names[KF_NAMES_MAX]; /* [n_names] texts, by id */
+    uint32_t n_names;
     uint32_t body; /* the first statement */
 
     char *bytes;          /* [bytes_cap] the template's own texts, then those of a render */
@@ -291,7 +291,7 @@ bool kf_at_name(const kf_parser *p, const char *name);
 bool kf_expect(kf_parser *p, kf_token_kind kind, uint32_t id);
 const char *kf_token_text(const kf_parser *p, char out[48]); /* for messages */
 
-/* The id of a name; new ones are added. UINT32_MAX: no memory. */
+/* The id of a name; new ones are added. UINT32_MAX: there are too many. */
 uint32_t kf_name_id(kf_template *t, const char *name, size_t n);
 
 /* ---- running ---- */

@@ -56,13 +56,7 @@ static bool keep_bytes(kf_template *t, const char *bytes, size_t n, kf_stretch *
 uint32_t kf_name_id(kf_template *t, const char *name, size_t n) {
     for (uint32_t i = 0; i < t->n_names; i++)
         if (t->names[i].n == n && !memcmp(t->bytes + t->names[i].at, name, n)) return i;
-    if (t->n_names == t->names_cap) {
-        uint32_t cap = t->names_cap ? 2 * t->names_cap : 64;
-        kf_stretch *grown = realloc(t->names, cap * sizeof *grown);
-        if (!grown) return UINT32_MAX;
-        t->names = grown;
-        t->names_cap = cap;
-    }
+    if (t->n_names == KF_NAMES_MAX) return UINT32_MAX;
     return keep_bytes(t, name, n, &t->names[t->n_names]) ? t->n_names++ : UINT32_MAX;
 }
 
@@ -144,7 +138,7 @@ static kf_status lex_name(lexer *l) {
     while (l->at < l->n && (is_name_start(l->s[l->at]) || isdigit((unsigned char)l->s[l->at])))
         l->at++;
     uint32_t id = kf_name_id(l->t, l->s + from, l->at - from);
-    if (id == UINT32_MAX) return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for its names", l->t->name);
+    if (id == UINT32_MAX) return KF_FAIL(KF_ERR_TOO_LARGE, "%s: more than %d names", l->t->name, KF_NAMES_MAX);
     return put_token(l, (kf_token){.kind = KF_T_NAME, .id = id, .text = l->t->names[id]});
 }
 

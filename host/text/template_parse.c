@@ -358,7 +358,6 @@ kf_status kf_template_compile(const char *name, const char *source, size_t n, kf
 void kf_template_free(kf_template *t) {
     if (!t) return;
     free(t->nodes);
-    free(t->names);
     free(t->bytes);
     free(t->marks);
     free(t->values);
