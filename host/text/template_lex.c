@@ -296,7 +296,7 @@ static kf_status lex_all(lexer *l) {
 }
 
 kf_status kf_template_lex(kf_template *t, const char *source, size_t n, kf_tokens *out) {
-    char *plain = malloc(n + 1);
+    char *plain = calloc(n + 1, 1);
     if (!plain) return KF_FAIL(KF_ERR_NO_MEMORY, "%s: no memory for %zu bytes", t->name, n);
     size_t n_plain = 0;
     for (size_t i = 0; i < n; i++) {
