@@ -263,7 +263,7 @@ static kf_status finish(const maker *m, kf_dfa *d) {
     d->n_classes = m->n_classes;
     memcpy(d->class_of, m->class_of, sizeof d->class_of);
     d->next = malloc(n_edges * sizeof *d->next);
-    d->distance = malloc(m->n_states * sizeof *d->distance);
+    d->distance = calloc(m->n_states, sizeof *d->distance);
     d->plain = malloc(m->n_states * sizeof *d->plain);
     if (!d->next || !d->distance || !d->plain)
         return KF_FAIL(KF_ERR_NO_MEMORY, "grammar: no memory for %zu states", m->n_states);

@@ -48,7 +48,7 @@ static size_t shared(const token *a, const token *b) {
 
 /* The tree of the n tokens in out, NULL: count only. Two tokens of the same bytes end in two nodes side by side. */
 static size_t lay_out(const token *tokens, size_t n, kf_trie_node *out) {
-    size_t n_nodes = 0, open[KF_TOKEN_BYTES_MAX + 1], n_open = 0; /* the nodes of the token before */
+    size_t n_nodes = 0, open[KF_TOKEN_BYTES_MAX + 1] = {0}, n_open = 0; /* the nodes of the token before */
     for (size_t i = 0; i <= n; i++) {
         size_t keep = i && i < n ? shared(&tokens[i - 1], &tokens[i]) : 0;
         if (i < n && keep == tokens[i].n) keep--;
