@@ -693,16 +693,18 @@ static void run_block(Worker *w, uint3 b, size_t dyn) {
         w->th[i].ncp = w->th[i].cpgroup = 0;
     }
 #ifdef KF_ONCPU_ASAN
-    pthread_attr_t at;
-    void *sb;
-    size_t ss;
-    if (!w->main.stack) {
+    static thread_local char *stack = nullptr; // of the host thread that runs this block
+    static thread_local size_t stack_size = 0;
+    if (!stack) {
+        pthread_attr_t at;
+        void *sb;
         pthread_getattr_np(pthread_self(), &at);
-        pthread_attr_getstack(&at, &sb, &ss);
+        pthread_attr_getstack(&at, &sb, &stack_size);
         pthread_attr_destroy(&at);
-        w->main.stack = (char *)sb;
-        w->main.stack_size = ss;
+        stack = (char *)sb;
     }
+    w->main.stack = stack;
+    w->main.stack_size = stack_size;
 #endif
 #ifdef KF_ONCPU_TSAN
     w->main.tsan_fiber = __tsan_get_current_fiber();
