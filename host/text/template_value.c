@@ -40,6 +40,7 @@ kf_status kf_put(kf_template *t, const char *bytes, const unsigned char *marks, 
         return KF_FAIL(KF_ERR_TOO_LARGE, "%s: the texts of a prompt have more than %d bytes", t->name,
                        KF_TEMPLATE_TEXT_BYTES);
     if (n == 0) return KF_OK;
+    KF_REQUIRE(t->bytes);
     memcpy(t->bytes + t->n_bytes, bytes, n);
     if (marks)
         memcpy(t->marks + t->n_bytes, marks, n);
