@@ -1,7 +1,8 @@
 /* What stands for cublasLt on the CPU runner: the product that cuda/linear.cu asks for, in plain C, one chain over k in
  * f32 for each element. It is as strict as the documentation of cublasLtMatmul and stricter than the library: pointers
  * and rows aligned as the preference promised, shapes and leading dimensions that fit, the bias in the output's format,
- * an algorithm that was found for these formats and this epilogue, no workspace. What it has no rule for it refuses.
+ * an algorithm that was found for these formats and this epilogue, no workspace. What it has no rule for it refuses,
+ * and asking for the algorithm of such a product ends the run: on a card another one might quietly be found.
  *
  * What it cannot show: whether the real library has an algorithm for a shape, and in which order that one sums.
  */
@@ -37,7 +38,10 @@ struct algo {
     cudaDataType in, out;
     cublasLtEpilogue_t epilogue;
     uint32_t align[4];
+    uint32_t
+        backwards; /* sums from the last k to the first, as algorithms for few columns do here: not all sum alike */
 };
+constexpr uint64_t FEW_COLUMNS = 64;
 constexpr uint64_t ALGO_MAGIC = 0x6b65667561006c67;
 
 static_assert(sizeof(layout) <= sizeof(cublasLtMatrixLayoutOpaque_t), "an opaque struct holds ours");
@@ -67,6 +71,7 @@ struct product {
     const void *a, *b, *c, *bias;
     void *d;
     layout la, lb, lc, ld;
+    bool backwards;
 };
 
 void check_matrix(const void *p, const layout &l, const char *what) {
@@ -78,9 +83,11 @@ constexpr uint64_t CHAINS = 8;
 void chains(const product &p, const float *b, uint64_t column, uint64_t first) {
     uint64_t n = p.m - first < CHAINS ? p.m - first : CHAINS;
     float sum[CHAINS] = {};
-    for (uint64_t k = 0; k < p.k; k++)
+    for (uint64_t step = 0; step < p.k; step++) {
+        uint64_t k = p.backwards ? p.k - 1 - step : step;
         for (uint64_t i = 0; i < n; i++)
             sum[i] = fmaf(get(p.a, (first + i) * (uint64_t)p.la.ld + k, p.la.type), b[k], sum[i]);
+    }
     for (uint64_t i = 0; i < n; i++) {
         float v = p.alpha * sum[i];
         if (p.beta != 0) v += p.beta * get(p.c, column * (uint64_t)p.lc.ld + first + i, p.lc.type);
@@ -212,8 +219,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     const preference &p = *(const preference *)pref;
     *n_found = 0;
     if (n < 1) return refuse("no algorithm is asked for");
-    if (const char *why = refusal(d, a, *(const layout *)lb, *(const layout *)lc, out)) return refuse(why);
-    algo mine{ALGO_MAGIC, a.rows, a.cols, a.type, out.type, d.epilogue, {}};
+    if (const char *why = refusal(d, a, *(const layout *)lb, *(const layout *)lc, out))
+        fail("cublasLt: no algorithm for a product that is not one: %s", why);
+    algo mine{ALGO_MAGIC, a.rows, a.cols, a.type, out.type, d.epilogue, {}, out.cols <= FEW_COLUMNS};
     memcpy(mine.align, p.align, sizeof mine.align);
     memset((void *)found, 0, sizeof *found);
     memcpy((void *)&found->algo, &mine, sizeof mine);
@@ -253,7 +261,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
               a,
               b,
               c,
-              out};
+              out,
+              mine.backwards != 0};
     if (p.m == 0 || p.n == 0) return refuse("an empty matrix");
     oncpu::enqueue(s, [p] {
         oncpu::device_enter();

@@ -439,6 +439,8 @@ static void op_rope_kv_write(bench *t) {
 static void attention_case(bench *t, const int32_t *cu, size_t n_seqs, size_t n_heads, size_t head_dim, float scale) {
     size_t n_tokens = (size_t)cu[n_seqs], width = n_heads * head_dim, longest = 0;
     float *qkv = normal(t, n_tokens * 3 * width, 1.5f);
+    for (size_t i = 0; i < n_tokens * 3 * width && scale > 1; i++)
+        qkv[i] = roundf(qkv[i]); /* scores in the hundreds, exactly: only their softmax is in question */
     double *want = doubles(n_tokens * width);
     size_t at[512];
     for (size_t s = 0; s < n_seqs; s++) {
@@ -469,6 +471,7 @@ static void op_attention(bench *t) {
     attention_case(t, (int32_t[]){0, 16, 48, 49}, 3, 2, 32, 0.17f);
     attention_case(t, (int32_t[]){0, 200}, 1, 2, 64, 0.125f);
     attention_case(t, (int32_t[]){0, 5, 70}, 2, 1, 128, 0.5f); /* scores in the tens */
+    attention_case(t, (int32_t[]){0, 5, 70}, 2, 1, 40, 4);
 }
 
 enum { MAX_BLOCKS = 20, N_BLOCKS = 80 };
@@ -577,25 +580,45 @@ static void op_attention_paged(bench *t) {
     paged_case(t, (int32_t[]){200, 2}, (int32_t[]){1, 31}, 2, one);
 }
 
-/* A cache shorter than the batch's tokens is our own bug: the stream fails, stays failed, and says why. */
+/* A cache shorter than the batch's tokens is our own bug: the stream fails, stays failed, and says why. What outlives
+ * the step is not touched any more: memory that would be zeroed, the cache, a slot's last token and the tokens it has
+ * seen. */
 static void op_sticky_failure(bench *t) {
     kf_heads h = {.n_heads = 1, .n_kv_heads = 1, .head_dim = 4, .scale = 1};
-    int32_t cu[] = {0, 2}, kv_len[] = {1}, table[] = {0};
-    void *out = put_act(t, NULL, 8), *q = put_act(t, (float[8]){0}, 8), *kv = put_act(t, NULL, 16 * 4);
+    int32_t cu[] = {0, 2}, kv_len[] = {1}, table[] = {0}, slots[] = {0, 1}, last[] = {7};
+    uint32_t seen[] = {0};
+    float zeros[16 * 4] = {0};
+    void *out = put_act(t, NULL, 8), *q = put_act(t, zeros, 2 * 3 * 4), *kv = put_act(t, NULL, COUNT(zeros));
     kf_batch b = {.n_seqs = 1, .n_tokens = 2, .max_seqlen = 2, .cu_seqlens = put_i32(t, cu, 2)};
     kf_paged p = {.block_table = put_i32(t, table, 1), .max_blocks = 1, .kv_len = put_i32(t, kv_len, 1)};
+    kf_sampler sm = {.last_token = put_i32(t, last, 1), .seen = put(t, seen, sizeof seen), .vocab_size = 4};
+    const kf_sample_params params = {.top_p = 1, .repetition_penalty = 1};
+    kf_sample_out *drawn = put(t, NULL, sizeof *drawn);
+    int32_t *dslots = put_i32(t, slots, 2);
+    float *logits = put_f32(t, zeros, 4);
+    void *dparams = put(t, &params, sizeof params);
     kf_stream *s;
     ok(kf_stream_open(t->d, &s));
     kf_attention_paged(s, out, q, 4, (kf_kv_layer){kv, kv}, &b, &p, h);
-    kf_fill_zero(s, out, 8 * kf_dtype_bytes(t->d->act)); /* does nothing any more */
+    kf_fill_zero(s, out, 8 * kf_dtype_bytes(t->d->act));
+    kf_rope_kv_write(s, (kf_kv_layer){kv, kv}, q, 12, &b, dslots, h, &(kf_qk_opts){0});
+    kf_mark_seen(s, &sm, dslots, dslots, 1);
+    kf_sample(s, drawn, logits, dparams, &sm, 1);
     ok(kf_event_record(s, t->e));
     assert_int_equal(kf_event_wait(t->d, t->e), KF_ERR_BUG);
     assert_non_null(strstr(kf_error_text(), "2 new tokens"));
     kf_stream_close(s);
-    float *got = get(t, out, 8, t->d->act);
-    for (int i = 0; i < 8; i++)
+    float *got = get(t, out, 8, t->d->act), *cache = get(t, kv, COUNT(zeros), t->d->act);
+    for (size_t i = 0; i < 8; i++)
         assert_true(got[i] != 0);
-    free(got);
+    for (size_t i = 0; i < COUNT(zeros); i++)
+        assert_true(cache[i] != 0);
+    kf_copy_out(t->s, last, sm.last_token, sizeof last);
+    kf_copy_out(t->s, seen, sm.seen, sizeof seen);
+    bench_sync(t);
+    assert_int_equal(last[0], 7);
+    assert_int_equal(seen[0], 0);
+    free(got), free(cache);
     bench_clear(t);
 }
 
