@@ -61,6 +61,7 @@ static void same_understanding(const Kefu__V1__Understanding *a, const Kefu__V1_
 
 static void the_same_answers(void **state) {
     (void)state;
+    needs_cpu_device();
     run cpu, cuda;
     ask_all(&cpu, "cpu");
     ask_all(&cuda, "cuda");
