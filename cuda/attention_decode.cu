@@ -31,23 +31,33 @@ typedef struct decode_rows {
     size_t head;                                /* the group's first */
 } decode_rows;
 
-/* The sums of keys [first, end) of a split; the lane's rows see n_keys of all. */
+/* The sums of keys [first, end) of a split; the lane's rows see n_keys of all. The split's cache blocks are looked up
+ * at once, a lane one of them, so that no tile waits for the table first. */
 template <int D>
 __device__ void attend_split(online<D> &a, const query_rows<D> &queries, int first, int end, const int (&n_keys)[2],
                              float scale_log2e, const paged_rows<__nv_bfloat16> &rows) {
-    const int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+    const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, first_block = first / KF_KV_BLOCK_SIZE;
+    const int n_blocks = (end - 1) / KF_KV_BLOCK_SIZE - first_block + 1;
+    const int block = rows.blocks[first_block + row_or_last(lane, n_blocks)];
+    auto at = [&](int i) {
+        const int key = row_or_last(i, end);
+        return rows.at(__shfl_sync(0xffffffffu, block, key / KF_KV_BLOCK_SIZE - first_block), key);
+    };
     a.clear();
     for (; first < end; first += KEYS) {
         uint4 k[KEYS / 8][D / 32];
         value_rows<D> values[KEYS / 16];
         float s[KEYS / 8][4] = {};
         UNROLL for (int n = 0; n < KEYS / 8; n++) {
-            const int key = first + 8 * n + g;
-            UNROLL for (int j = 0; j < D / 32; j++) k[n][j] =
-                key < end ? ((const uint4 *)rows.k(key))[t + 4 * j] : uint4{};
+            const uint4 *key = (const uint4 *)(rows.k_cache + at(first + 8 * n + g));
+            UNROLL for (int j = 0; j < D / 32; j++) k[n][j] = key[t + 4 * j];
         }
-        UNROLL for (int i = 0; i < KEYS / 16; i++) load_values(
-            values[i], [&](int key) { return first + 16 * i + key < end ? rows.v(first + 16 * i + key) : nullptr; });
+        auto load = [&](int i) {
+            load_values(values[i], [&](int key) { return rows.v_cache + at(first + 16 * i + key); });
+        };
+        if (D < 128) { /* else registers hold K, then V */
+            UNROLL for (int i = 0; i < KEYS / 16; i++) load(i);
+        }
         UNROLL for (int n = 0; n < KEYS / 8; n++) {
             UNROLL for (int j = 0; j < D / 32; j++) add_score<D>(s[n], queries, j, k[n][j]);
         }
@@ -55,6 +65,7 @@ __device__ void attend_split(online<D> &a, const query_rows<D> &queries, int fir
         weigh(a, s, scale_log2e);
         UNROLL for (int i = 0; i < KEYS / 16; i++) {
             uint32_t p[4];
+            if (D == 128) load(i);
             weights_of(p, s, i);
             add_values(a, p, values[i]);
         }
@@ -141,11 +152,10 @@ __global__ void __launch_bounds__(MMA_WARPS *WARP)
     if ((int)blockIdx.y >= n_blocks) return;
 
     query_rows<D> queries;
-    const __nv_bfloat16 *row[2] = {};
-    int n_keys[2] = {};
+    const __nv_bfloat16 *row[2];
+    int n_keys[2];
     UNROLL for (int i = 0; i < 2; i++) {
-        const int at = threadIdx.x % WARP / 4 + 8 * i;
-        if (at >= r.n_rows) continue;
+        const int at = row_or_last(threadIdx.x % WARP / 4 + 8 * i, r.n_rows);
         row[i] = q + (begin + at / group) * q_stride + (r.head + at % group) * D;
         n_keys[i] = r.n_before + at / group + 1;
     }

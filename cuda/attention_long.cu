@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(MMA_WARPS *WARP, 2)
     online<D> a[M];
     UNROLL for (int m = 0; m < M; m++) {
         const int r = row + m * MMA_ROWS;
-        load_queries(queries[m], r < len ? q + r * stride : nullptr, r + 8 < len ? q + (r + 8) * stride : nullptr);
+        load_queries(queries[m], q + row_or_last(r, len) * stride, q + row_or_last(r + 8, len) * stride);
         a[m].clear();
     }
     for (int tile = 0; tile * KEYS < len; tile++) {

@@ -7,7 +7,9 @@
  *   both come by 128-bit loads, from device or shared memory alike, and are operands as they are.
  * - softmax: online (arXiv 1805.02867, 2205.14135), exp as 2^x with log2(e) in the scale.
  * - p v: scores are the operand p as they lie. V comes transposed from shared memory by ldmatrix, or straight from
- *   device memory, see add_values. A masked key weighs 0, and a row behind the last is read as zeros.
+ *   device memory, see add_values.
+ * - Rows behind the last are read as the last (so that loads stand together, before any branch) or as zeros; such a
+ * key's score is masked, it weighs 0; such a query's output goes nowhere.
  *
  * Keys are taken in order, in tiles at fixed distances from the sequence's first. A query's sums depend on its keys
  * alone, never on its row in the tile, the warp or the block, nor on the neighbours there (promise 3). */
@@ -43,6 +45,11 @@ template <int D> struct online {
     }
 };
 
+/* Row i of n, or the last. */
+__device__ inline int row_or_last(int i, int n) {
+    return i < n ? i : n - 1;
+}
+
 __device__ inline uint32_t pack_bf16(float low, float high) {
     __nv_bfloat162 v = __floats2bfloat162_rn(low, high);
     uint32_t bits;
@@ -50,14 +57,12 @@ __device__ inline uint32_t pack_bf16(float low, float high) {
     return bits;
 }
 
-/* row_g, row_g8: the lane's two queries in device memory, NULL for one that is not there. */
+/* row_g, row_g8: the lane's two queries in device memory. */
 template <int D>
 __device__ void load_queries(query_rows<D> &r, const __nv_bfloat16 *row_g, const __nv_bfloat16 *row_g8) {
     const int t = threadIdx.x % 4;
     UNROLL for (int j = 0; j < D / 32; j++) {
-        uint4 a = {}, b = {};
-        if (row_g) a = ((const uint4 *)row_g)[t + 4 * j];
-        if (row_g8) b = ((const uint4 *)row_g8)[t + 4 * j];
+        const uint4 a = ((const uint4 *)row_g)[t + 4 * j], b = ((const uint4 *)row_g8)[t + 4 * j];
         r.q[2 * j][0] = a.x, r.q[2 * j][1] = b.x, r.q[2 * j][2] = a.y, r.q[2 * j][3] = b.y;
         r.q[2 * j + 1][0] = a.z, r.q[2 * j + 1][1] = b.z, r.q[2 * j + 1][2] = a.w, r.q[2 * j + 1][3] = b.w;
     }
@@ -140,16 +145,13 @@ template <int D> struct value_pieces {
 /* A lane's share of 16 rows of V: of rows 2t, 2t + 1, 2t + 8, 2t + 9. */
 template <int D> struct value_rows { typename value_pieces<D>::piece x[4][value_pieces<D>::N]; };
 
-/* v(i) is row i, NULL for one that is not there. */
+/* v(i) is row i. */
 template <int D, class Rows> __device__ void load_values(value_rows<D> &r, const Rows &v) {
     typedef typename value_pieces<D>::piece piece;
     const int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
     UNROLL for (int i = 0; i < 4; i++) {
         const piece *row = (const piece *)v(2 * t + i % 2 + i / 2 * 8);
-        UNROLL for (int h = 0; h < value_pieces<D>::N; h++) {
-            r.x[i][h] = {};
-            if (row) r.x[i][h] = row[8 * h + g];
-        }
+        UNROLL for (int h = 0; h < value_pieces<D>::N; h++) r.x[i][h] = row[8 * h + g];
     }
 }
 
@@ -186,13 +188,28 @@ template <int D> __device__ void store_pieces(__nv_bfloat16 *row, const online<D
 
 /* ---- tiles of K and V in shared memory ---- */
 
-/* Where chunk c of row r of a tile lies. The lower bits of c are mixed with r so that no two lanes of a phase of eight
- * meet in a bank: eight rows' chunk c (ldmatrix), rows 2i and 2i + 1's chunks 4j … 4j + 3 (add_score's loads), and a
- * row's chunks one after the other (the copies). */
-template <int D> __device__ int chunk_at(int r, int c) {
+/* Where chunk c of row r of a tile lies: the lower bits of c are mixed with r. */
+template <int D> __device__ constexpr int chunk_at(int r, int c) {
     const int mix = D == 32 ? r / 2 % 4 : r % 2 * 4 + r / 2 % 4;
     return r * CHUNKS<D> + (c ^ mix);
 }
+
+/* Whether no two of the eight lanes that shared memory serves at a time meet in a bank: loads of eight rows' chunk c
+ * (ldmatrix), of chunks 4j … 4j + 3 of two rows (scores), and writes of eight chunks in a row (cp.async). */
+template <int D> __device__ constexpr bool free_of_conflicts() {
+    for (int i = 0; i < KEYS * CHUNKS<D>; i += 8) {
+        unsigned column = 0, pair = 0, copied = 0;
+        for (int l = 0; l < 8; l++) {
+            const int j = i / 8 % (CHUNKS<D> / 4), r = i / 8 / (CHUNKS<D> / 4) * 2 + l / 4; /* scores */
+            column |= 1u << chunk_at<D>(i / 8 / CHUNKS<D> * 8 + l, i / 8 % CHUNKS<D>) % 8;
+            pair |= 1u << chunk_at<D>(r, 4 * j + l % 4) % 8;
+            copied |= 1u << chunk_at<D>((i + l) / CHUNKS<D>, (i + l) % CHUNKS<D>) % 8;
+        }
+        if ((column & pair & copied) != 0xff) return false;
+    }
+    return true;
+}
+static_assert(free_of_conflicts<32>() && free_of_conflicts<64>() && free_of_conflicts<128>());
 
 /* Begins to copy n rows into a tile, row(i) elements behind k and v; zeros follow them. */
 template <int D, class Row>
@@ -271,7 +288,7 @@ static inline size_t n_slots(const kf_batch *b, size_t a_token, size_t rows) {
 
 /* ---- launchers ---- */
 
-/* Whether these kernels compute this; the others do not depend on addresses. */
+/* Whether these kernels compute this. Rows must be aligned to 16 bytes: a model's lie alike in every call. */
 static inline bool mma_possible(const kf_stream *s, const kf_heads *h, const void *rows, size_t stride) {
     return kf_cuda_is_bf16(s) && (h->head_dim == 32 || h->head_dim == 64 || h->head_dim == 128) && h->scale > 0 &&
            ((uintptr_t)rows | stride * sizeof(__nv_bfloat16)) % sizeof(uint4) == 0;

@@ -15,9 +15,12 @@ template <class T> struct paged_rows {
           blocks(p.block_table + (size_t)seq * p.max_blocks),
           block_stride(h.n_kv_heads * KF_KV_BLOCK_SIZE * h.head_dim), head_dim(h.head_dim) {
     }
-    /* Elements from the first key of the cache to key i. */
+    /* Elements from the cache's first key to key i; block: where the table says that its block is. */
+    __device__ size_t at(int block, int i) const {
+        return (size_t)block * block_stride + (size_t)(i % KF_KV_BLOCK_SIZE) * head_dim;
+    }
     __device__ size_t at(int i) const {
-        return (size_t)blocks[i / KF_KV_BLOCK_SIZE] * block_stride + (size_t)(i % KF_KV_BLOCK_SIZE) * head_dim;
+        return at(blocks[i / KF_KV_BLOCK_SIZE], i);
     }
     __device__ const T *k(int i) const {
         return k_cache + at(i);

@@ -16,22 +16,23 @@
 
 constexpr int PIECE = MMA_WARPS * MMA_ROWS;
 
-/* A lane's two rows, and what of the keys their warp needs. */
+/* A lane's two rows, and what of the keys their warp needs. Row r of a sequence is token r / group, head r % group. */
 typedef struct prefill_rows {
-    int at[2];     /* in the sequence's rows; row r is token r / group, head r % group */
-    int n_keys[2]; /* that they see; 0: no such row */
+    int token[2], head[2], n_keys[2];
+    bool there[2]; /* else the row is the last one once more */
     int all, some; /* keys that every row of the warp sees, and that one of them does */
 } prefill_rows;
 
 __device__ static prefill_rows rows_of_lane(int first, int n_rows, int n_before, int group) {
-    const int warp_first = first + threadIdx.x / WARP * MMA_ROWS, behind = warp_first + MMA_ROWS;
+    const int warp_first = first + threadIdx.x / WARP * MMA_ROWS;
     prefill_rows r = {};
-    for (int i = 0; i < 2; i++) {
-        r.at[i] = warp_first + threadIdx.x % WARP / 4 + 8 * i;
-        if (r.at[i] < n_rows) r.n_keys[i] = n_before + r.at[i] / group + 1;
+    UNROLL for (int i = 0; i < 2; i++) {
+        const int at = warp_first + threadIdx.x % WARP / 4 + 8 * i, row = row_or_last(at, n_rows);
+        r.there[i] = at < n_rows, r.token[i] = row / group, r.head[i] = row % group;
+        r.n_keys[i] = n_before + r.token[i] + 1;
     }
     r.all = n_before + warp_first / group + 1;
-    if (warp_first < n_rows) r.some = n_before + ((behind < n_rows ? behind : n_rows) - 1) / group + 1;
+    if (warp_first < n_rows) r.some = n_before + row_or_last(warp_first + MMA_ROWS - 1, n_rows) / group + 1;
     return r;
 }
 
@@ -58,7 +59,7 @@ __global__ void __launch_bounds__(MMA_WARPS *WARP, 2)
     const int first = (slot - first_slot(b.cu_seqlens, seq, group, PIECE)) * PIECE, n_before = p.kv_len[seq] - n_new;
     if (first >= n_rows || n_rows <= MMA_ROWS || cache_too_short(fault, seq, n_new, p.kv_len[seq])) return;
 
-    const int behind = first + PIECE < n_rows ? first + PIECE : n_rows, n_keys = n_before + (behind - 1) / group + 1;
+    const int n_keys = n_before + row_or_last(first + PIECE - 1, n_rows) / group + 1;
     const paged_rows<__nv_bfloat16> rows(cache, p, h, seq, blockIdx.y);
     auto load = [&](int tile) {
         if (tile * KEYS < n_keys)
@@ -69,9 +70,8 @@ __global__ void __launch_bounds__(MMA_WARPS *WARP, 2)
     for (int tile = 0; tile < STAGES - 1; tile++)
         load(tile);
     const prefill_rows r = rows_of_lane(first, n_rows, n_before, group);
-    auto head = [&](int i) { return (size_t)blockIdx.y * group + r.at[i] % group; };
     auto query = [&](int i) {
-        return r.at[i] < n_rows ? q + (begin + r.at[i] / group) * q_stride + head(i) * D : nullptr;
+        return q + (begin + r.token[i]) * q_stride + ((size_t)blockIdx.y * group + r.head[i]) * D;
     };
     query_rows<D> queries[1];
     load_queries(queries[0], query(0), query(1));
@@ -92,8 +92,10 @@ __global__ void __launch_bounds__(MMA_WARPS *WARP, 2)
         fold(total, a[0], scale_log2e);
         a[0].clear();
     }
-    UNROLL for (int i = 0; i < 2; i++) if (r.at[i] < n_rows)
-        store_row(out + ((begin + r.at[i] / group) * h.n_heads + head(i)) * D, total, i);
+    UNROLL for (int i = 0; i < 2; i++) {
+        const size_t row = (size_t)(begin + r.token[i]) * h.n_heads + blockIdx.y * group + r.head[i];
+        if (r.there[i]) store_row(out + row * D, total, i);
+    }
 }
 
 template <int D>
