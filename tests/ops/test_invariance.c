@@ -54,6 +54,7 @@ static void op_linear(bench *t) {
     linear_rows(t, 900, 130, KF_ACT_SILU);
     linear_rows(t, 2050, 70, KF_ACT_NONE);
     linear_rows(t, 384, 5000, KF_ACT_GELU_TANH);
+    linear_rows(t, 3072, 30, KF_ACT_NONE);
 }
 
 static void op_norms(bench *t) {
@@ -97,6 +98,70 @@ static void op_activate(bench *t) {
         free(want);
     }
     free(x);
+}
+
+/* ---- where a row lies ---- */
+
+/* The same rows, one element further on: no longer where a vector may be loaded from. */
+typedef struct place {
+    bench *t;
+    size_t shift; /* 0 or 1 */
+} place;
+
+static void *shifted(place p, const float *v, size_t n) {
+    float *more = calloc(n + 1, sizeof *more);
+    assert_non_null(more);
+    if (v) memcpy(more + p.shift, v, n * sizeof *v);
+    char *dev = put_act(p.t, more, n + 1);
+    free(more);
+    return dev + p.shift * kf_dtype_bytes(p.t->d->act);
+}
+
+enum { PLACE_ROWS = 5, PLACE_WIDTH = 896, PLACE_N = PLACE_ROWS * PLACE_WIDTH, PLACE_OUTS = 6 };
+
+/* The results of every operation on rows, laid end to end. */
+static float *rows_at(place p, const float *x, const float *gamma, const kf_weight *w) {
+    bench *t = p.t;
+    float *all = malloc(PLACE_OUTS * PLACE_N * sizeof *all), *dgamma = put_f32(t, gamma, PLACE_WIDTH);
+    const int32_t cu[] = {0, 2, PLACE_ROWS}, rows[PLACE_ROWS] = {4, 1, 1, 0, 3};
+    void *in = shifted(p, x, 2 * PLACE_N), *outs[PLACE_OUTS];
+    const size_t counts[PLACE_OUTS] = {PLACE_N, PLACE_N, PLACE_N, PLACE_N, PLACE_N, 2 * PLACE_WIDTH};
+    assert_non_null(all);
+    for (size_t i = 0; i < PLACE_OUTS; i++)
+        outs[i] = shifted(p, NULL, PLACE_N);
+    kf_layernorm(t->s, outs[0], in, in, dgamma, dgamma, 1e-5f, PLACE_ROWS, PLACE_WIDTH);
+    kf_rmsnorm(t->s, outs[1], in, dgamma, 1e-5f, PLACE_ROWS, PLACE_WIDTH);
+    kf_gated(t->s, outs[2], in, KF_ACT_SILU, PLACE_ROWS, PLACE_WIDTH);
+    kf_activate(t->s, outs[3], in, KF_ACT_GELU, PLACE_N);
+    kf_gather_rows(t->s, outs[4], in, put_i32(t, rows, PLACE_ROWS), PLACE_ROWS, PLACE_WIDTH);
+    kf_mean_rows(t->s, outs[5], in, put_i32(t, cu, 3), 2, PLACE_WIDTH);
+    size_t done = 0;
+    for (size_t i = 0; i < PLACE_OUTS; done += counts[i++]) {
+        float *got = get(t, outs[i], counts[i], t->d->act);
+        memcpy(all + done, got, counts[i] * sizeof *got);
+        free(got);
+    }
+    kf_linear(t->s, outs[0], in, w, PLACE_ROWS, (kf_linear_opts){0});
+    float *got = get(t, outs[0], PLACE_ROWS * 7, t->d->act);
+    memcpy(all + done, got, PLACE_ROWS * 7 * sizeof *got);
+    free(got);
+    bench_clear(t);
+    return all;
+}
+
+static void op_place(bench *t) {
+    enum { N_ALL = 5 * PLACE_N + 2 * PLACE_WIDTH + PLACE_ROWS * 7 };
+    float *x = normal(t, 2 * PLACE_N, 1), *gamma = normal(t, PLACE_WIDTH, 1), *w = normal(t, 7 * PLACE_WIDTH, 1);
+    kf_weight *weight; /* of 7 outputs: no library's product */
+    kf_weight_part part = {.data = w, .n_out = 7};
+    ok(kf_weight_pack(t->d, &(kf_weight_desc){"w", &part, 1, PLACE_WIDTH, KF_F32}, &weight));
+    float *want = rows_at((place){t, 0}, x, gamma, weight), *got = rows_at((place){t, 1}, x, gamma, weight);
+    for (size_t i = 0; i < N_ALL; i++)
+        if (memcmp(&got[i], &want[i], sizeof *got))
+            fail_msg("%s: result %zu is %.9g, but %.9g where rows are aligned", t->c->name, i, (double)got[i],
+                     (double)want[i]);
+    kf_weight_free(t->d, weight);
+    free(x), free(gamma), free(w), free(want), free(got);
 }
 
 /* ---- attention ---- */
@@ -191,8 +256,8 @@ static void op_attention_paged(bench *t) {
 
 int main(void) {
     static const operation operations[] = {
-        {"linear", op_linear},       {"layernorm, rmsnorm", op_norms},        {"activate", op_activate},
-        {"attention", op_attention}, {"attention_paged", op_attention_paged},
+        {"linear", op_linear},        {"layernorm, rmsnorm", op_norms}, {"activate", op_activate},
+        {"where rows lie", op_place}, {"attention", op_attention},      {"attention_paged", op_attention_paged},
     };
     return run_table("batch invariance", operations, sizeof operations / sizeof operations[0]);
 }
