@@ -6,7 +6,7 @@
  *
  * What it cannot show: whether the real library has an algorithm for a shape, and in which order that one sums.
  */
-#include <cuda_runtime.h>
+#include "runtime.h"
 #include <cublasLt.h>
 
 #include <cstdio>
@@ -264,11 +264,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
               out,
               mine.backwards != 0};
     if (p.m == 0 || p.n == 0) return refuse("an empty matrix");
-    oncpu::enqueue(s, [p] {
-        oncpu::device_enter();
+    oncpu::call lock;
+    cudaError_t e = oncpu::enqueue(s, [p] {
+        oncpu::device_open device;
         run(p);
-        oncpu::device_leave();
     });
-    return CUBLAS_STATUS_SUCCESS;
+    return e == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 }

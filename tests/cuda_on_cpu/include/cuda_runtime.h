@@ -1,5 +1,5 @@
 /* Found before the toolkit's cuda_runtime.h when g++ compiles cuda/ for the CPU runner: the toolkit's header, whose
- * types and declarations stay as they are, and behind it the built-ins of device code (device_code.h). */
+ * types and declarations stay as they are, and behind it the built-ins of device code. */
 #ifndef KF_ONCPU_CUDA_RUNTIME_H
 #define KF_ONCPU_CUDA_RUNTIME_H
 
@@ -14,5 +14,7 @@
 #define __cluster_dims__(...)
 #include_next <cuda_runtime.h>
 #include "device_code.h"
+#include "device_math.h"
+#include "primitives.h"
 
 #endif
