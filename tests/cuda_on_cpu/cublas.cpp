@@ -74,8 +74,12 @@ struct product {
     bool backwards;
 };
 
+size_t matrix_bytes(const layout &l) {
+    return ((l.cols - 1) * (uint64_t)l.ld + l.rows) * bytes_of(l.type);
+}
+
 void check_matrix(const void *p, const layout &l, const char *what) {
-    oncpu::check_device_range(p, ((l.cols - 1) * (uint64_t)l.ld + l.rows) * bytes_of(l.type), what);
+    oncpu::check_device_range(p, matrix_bytes(l), what);
 }
 
 /* Elements first .. first + CHAINS of a column of D: independent chains hide each other's waits. */
@@ -115,6 +119,7 @@ void run(const product &p) {
 const char *refusal(const matmul_desc &d, const layout &a, const layout &b, const layout &c, const layout &out) {
     bool bias = d.epilogue == CUBLASLT_EPILOGUE_BIAS;
     if (d.trans_a != CUBLAS_OP_T || d.trans_b != CUBLAS_OP_N) return "only A transposed and B not is known";
+    if (!a.rows || !a.cols || !b.cols) return "an empty matrix";
     if (a.rows != b.rows || a.cols != out.rows || b.cols != out.cols) return "shapes do not fit";
     if (c.rows != out.rows || c.cols != out.cols || c.type != out.type) return "C is not like D";
     if (a.ld < (int64_t)a.rows || b.ld < (int64_t)b.rows || c.ld < (int64_t)c.rows || out.ld < (int64_t)out.rows)
@@ -124,6 +129,18 @@ const char *refusal(const matmul_desc &d, const layout &a, const layout &b, cons
     if (!bias && d.epilogue != CUBLASLT_EPILOGUE_DEFAULT) return "only the bias epilogue is known";
     if (bias && !d.bias) return "the bias pointer is NULL";
     if (bias && d.bias_type != out.type) return "the bias is not in the output's format";
+    return nullptr;
+}
+
+/* The same of a call's pointers. D may be C, with C's layout; no other overlap is allowed. */
+const char *pointers_refused(const void *a, const void *b, const void *c, const void *d, float beta, const layout &lc,
+                             const layout &ld) {
+    if (!a || !b || !d || (beta != 0 && !c)) return "a matrix is NULL";
+    if (a == d || b == d) return "the output is an input";
+    if (beta != 0 && c == d && lc.ld != ld.ld) return "C is D in place, with another leading dimension";
+    if (beta != 0 && c != d && (const char *)c < (const char *)d + matrix_bytes(ld) &&
+        (const char *)d < (const char *)c + matrix_bytes(lc))
+        return "C and D overlap";
     return nullptr;
 }
 
@@ -238,12 +255,13 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     const layout &a = *(const layout *)la, &b = *(const layout *)lb, &c = *(const layout *)lc,
                  &out = *(const layout *)ld;
     algo mine;
-    if (!handle || !with) return refuse("no handle, or no algorithm");
+    if (!handle || !with || !alpha || !beta) return refuse("no handle, algorithm, alpha or beta");
     memcpy(&mine, with, sizeof mine);
     if (const char *why = refusal(d, a, b, c, out)) return refuse(why);
     if (mine.magic != ALGO_MAGIC || mine.a_rows != a.rows || mine.a_cols != a.cols || mine.in != a.type ||
         mine.out != out.type || mine.epilogue != d.epilogue)
         return refuse("the algorithm was found for another product");
+    if (const char *why = pointers_refused(pa, pb, pc, pd, *(const float *)beta, c, out)) return refuse(why);
     if (workspace || workspace_bytes) return refuse("a workspace that the algorithm did not ask for");
     if (!aligned(pa, a, mine.align[0]) || !aligned(pb, b, mine.align[1]) || !aligned(pc, c, mine.align[2]) ||
         !aligned(pd, out, mine.align[3]))
@@ -263,7 +281,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
               c,
               out,
               mine.backwards != 0};
-    if (p.m == 0 || p.n == 0) return refuse("an empty matrix");
     oncpu::call lock;
     cudaError_t e = oncpu::enqueue(s, [p] {
         oncpu::device_open device;

@@ -74,9 +74,12 @@ static void check_red_zone(const shared_array &a, const char *from, const char *
                  a.bytes);
 }
 
-/* After a block; AddressSanitizer sees the write itself, ThreadSanitizer's build has no red zones worth reading. */
+/* After a block. AddressSanitizer sees the write itself; under ThreadSanitizer the arena is mapped anew and unfilled.
+ */
 void shared_check() {
-    if (KF_ONCPU_SANITIZED) return;
+#if defined(KF_ONCPU_ASAN) || defined(KF_ONCPU_TSAN)
+    return;
+#endif
     for (int i = 0; i < n_arrays; i++) {
         const shared_array &a = arrays[i];
         check_red_zone(a, a.p - RED_ZONE, a.p);
@@ -173,16 +176,6 @@ static void protect_all(int access) {
         mprotect(x.data(), x.data_bytes(), access);
 }
 
-device_open::device_open() {
-    if (!open_depth++) protect_all(PROT_READ | PROT_WRITE);
-}
-
-device_open::~device_open() {
-    if (--open_depth) return;
-    check_guards();
-    protect_all(PROT_NONE);
-}
-
 /* ---- touched where it may not be ---- */
 
 static void say_where(const char *a, const allocation &x, bool is_freed) {
@@ -205,25 +198,36 @@ static void on_bad_access(int sig, siginfo_t *info, void *) {
     _exit(86);
 }
 
-static struct watch {
-    watch() {
-        static char stack[64 << 10];
-        stack_t alternate = {};
-        alternate.ss_sp = stack;
-        alternate.ss_size = sizeof stack;
-        sigaltstack(&alternate, nullptr);
-        struct sigaction action = {};
-        action.sa_sigaction = on_bad_access;
-        action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-        sigaction(SIGSEGV, &action, nullptr);
-        sigaction(SIGBUS, &action, nullptr);
+/* At every way into the device: a test's frame may have put its own handlers in the place of these. */
+static void watch_accesses() {
+    static char stack[64 << 10];
+    stack_t alternate = {};
+    alternate.ss_sp = stack;
+    alternate.ss_size = sizeof stack;
+    sigaltstack(&alternate, nullptr);
+    struct sigaction action = {};
+    action.sa_sigaction = on_bad_access;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    sigaction(SIGSEGV, &action, nullptr);
+    sigaction(SIGBUS, &action, nullptr);
 #ifdef KF_ONCPU_ASAN
-        __asan_set_error_report_callback([](const char *) { say_context(); });
+    __asan_set_error_report_callback([](const char *) { say_context(); });
 #elif defined(KF_ONCPU_MSAN)
-        __msan_set_death_callback(say_context);
+    __msan_set_death_callback(say_context);
 #endif
-    }
-} watch;
+}
+
+device_open::device_open() {
+    if (open_depth++) return;
+    watch_accesses();
+    protect_all(PROT_READ | PROT_WRITE);
+}
+
+device_open::~device_open() {
+    if (--open_depth) return;
+    check_guards();
+    protect_all(PROT_NONE);
+}
 
 } // namespace oncpu
 
@@ -237,6 +241,7 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
     call lock;
     if (cudaError_t e = refused_by_capture("cudaMalloc")) return e;
     if (cudaError_t e = device_status()) return error(e);
+    watch_accesses();
     oncpu_calls.allocations++;
     if (!memory_take(bytes)) return error(cudaErrorMemoryAllocation);
     if (!bytes) return *out = nullptr, cudaSuccess;

@@ -14,6 +14,7 @@ constexpr size_t SHARED_MAX = 227 << 10, SHARED_DEFAULT = 48 << 10;
 /* KF_ONCPU_SCHED: the order of threads, blocks, streams and a graph's nodes that nothing else orders. */
 enum class order { forward, reverse, random };
 extern order schedule;
+extern bool late;              /* KF_ONCPU_LAZY: streams run when they are waited for */
 unsigned draw(unsigned below); /* the seed's next number */
 
 /* ---- launch.cpp ---- */

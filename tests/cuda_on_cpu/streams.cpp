@@ -17,7 +17,7 @@ std::vector<cudaStream_t> streams; /* the others */
 static std::vector<cudaStream_t> destroyed_streams;
 static std::vector<cudaEvent_t> events;
 
-static const bool late = getenv("KF_ONCPU_LAZY") && !strcmp(getenv("KF_ONCPU_LAZY"), "1");
+bool late = getenv("KF_ONCPU_LAZY") && !strcmp(getenv("KF_ONCPU_LAZY"), "1");
 
 cudaStream_t stream_of(cudaStream_t s, const char *call_name) {
     if (s == nullptr || s == cudaStreamLegacy || s == cudaStreamPerThread) return &default_stream;

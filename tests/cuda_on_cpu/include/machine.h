@@ -111,6 +111,10 @@ cudaError_t launch(const char *call, const char *file, int line, const cudaLaunc
 #undef cudaLaunchKernelEx
 #define cudaLaunchKernelEx(c, ...) ::oncpu::launch(#__VA_ARGS__, __FILE__, __LINE__, c, __VA_ARGS__)
 
+template <class R, class... P> inline cudaError_t cudaFuncSetAttribute(R (*kernel)(P...), cudaFuncAttribute a, int v) {
+    return cudaFuncSetAttribute((const void *)kernel, a, v);
+}
+
 /* Not macros: cudaLaunchConfig_t has members gridDim and blockDim. */
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
