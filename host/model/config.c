@@ -80,7 +80,7 @@ static const json_t *field(reader r, const char *key) {
     return json_is_null(v) ? NULL : v;
 }
 
-/* What the field must be where it is absent: a number from 1 on, or REQUIRED. */
+/* What the field is where it is absent: a number above 0, or REQUIRED. */
 enum { REQUIRED = 0 };
 
 static kf_status get_size(reader r, const char *key, size_t absent, size_t max, size_t *out) {
@@ -97,6 +97,7 @@ static kf_status get_size(reader r, const char *key, size_t absent, size_t max, 
 static kf_status get_positive(reader r, const json_t *object, const char *key, double absent, double *out) {
     const json_t *v = json_object_get(object, key);
     if (json_is_null(v)) v = NULL;
+    if (!v && absent == REQUIRED) return KF_FAIL(KF_ERR_CORRUPT, "%s: no %s", r.path, key);
     if (v && !json_is_number(v)) return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be a number", r.path, key);
     double x = v ? json_number_value(v) : absent;
     if (!(x > 0) || !isfinite(x)) return KF_FAIL(KF_ERR_CORRUPT, "%s: %s is %g, wanted more than 0", r.path, key, x);
@@ -223,24 +224,70 @@ static kf_status get_bert(reader r, kf_config *c) {
     return KF_OK;
 }
 
+static const struct {
+    const char *name;
+    kf_rope_type type;
+} rope_types[] = {{"default", KF_ROPE_DEFAULT}, {"linear", KF_ROPE_LINEAR}, {"llama3", KF_ROPE_LLAMA3}};
+
 /* An object with no type is transformers' "default"; older files spell rope_type "type". */
-static kf_status check_rope_type(reader r, const json_t *rope) {
-    const json_t *type = json_object_get(rope, "rope_type");
-    if (!type) type = json_object_get(rope, "type");
-    if (!type || json_is_null(type)) return KF_OK;
-    const char *name = json_is_string(type) ? json_string_value(type) : "?";
-    if (strcmp(name, "default") == 0) return KF_OK;
-    return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: rope_scaling of type \"%.40s\" is not built; \"default\" is", r.path, name);
+static kf_status get_rope_type(reader r, kf_rope_type *out) {
+    char known[64] = "";
+    const json_t *type = field(r, "rope_type");
+    if (!type) type = field(r, "type");
+    if (type && !json_is_string(type)) return KF_FAIL(KF_ERR_CORRUPT, "%s: rope_type must be a name", r.path);
+    const char *name = type ? json_string_value(type) : "default";
+    for (size_t i = 0, n = 0; i < N_OF(rope_types); i++) {
+        if (strcmp(name, rope_types[i].name) == 0) {
+            *out = rope_types[i].type;
+            return KF_OK;
+        }
+        n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", i ? ", " : "", rope_types[i].name);
+    }
+    return KF_FAIL(KF_ERR_UNSUPPORTED, "%s of type \"%.40s\" is not built; these are: %s", r.path, name, known);
 }
 
-/* transformers 4 writes rope_theta and rope_scaling, transformers 5 one object rope_parameters. */
+/* The object `key` of the config; default where it is absent. */
+static kf_status get_rope_scaling(reader r, const char *key, kf_rope_scaling *out) {
+    char where[512];
+    kf_rope_scaling s = {.type = KF_ROPE_DEFAULT};
+    const json_t *object = field(r, key);
+    if (object && !json_is_object(object)) return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be an object", r.path, key);
+    snprintf(where, sizeof where, "%s: %s", r.path, key);
+    const reader in = {object, where};
+    if (object) KF_TRY(get_rope_type(in, &s.type));
+    if (s.type != KF_ROPE_DEFAULT) KF_TRY(get_positive(in, object, "factor", REQUIRED, &s.factor));
+    if (s.type == KF_ROPE_LLAMA3) {
+        KF_TRY(get_positive(in, object, "low_freq_factor", REQUIRED, &s.low_freq_factor));
+        KF_TRY(get_positive(in, object, "high_freq_factor", REQUIRED, &s.high_freq_factor));
+        KF_TRY(get_size(in, "original_max_position_embeddings", REQUIRED, SIZE_FIELD_MAX, &s.original_max_positions));
+        if (s.high_freq_factor <= s.low_freq_factor)
+            return KF_FAIL(KF_ERR_CORRUPT, "%s: high_freq_factor is %g, wanted more than low_freq_factor, %g", where,
+                           s.high_freq_factor, s.low_freq_factor);
+    }
+    *out = s;
+    return KF_OK;
+}
+
+static bool same_scaling(const kf_rope_scaling *a, const kf_rope_scaling *b) {
+    return a->type == b->type && a->factor == b->factor && a->low_freq_factor == b->low_freq_factor &&
+           a->high_freq_factor == b->high_freq_factor && a->original_max_positions == b->original_max_positions;
+}
+
+/* transformers 4 writes rope_theta and rope_scaling, transformers 5 one object rope_parameters with all of it. */
 static kf_status get_rope(reader r, kf_config *c) {
-    const json_t *parameters = field(r, "rope_parameters"), *scaling = field(r, "rope_scaling");
-    KF_TRY(get_positive(r, parameters ? parameters : r.root, "rope_theta", 10000, &c->rope_theta));
-    KF_TRY(check_rope_type(r, parameters));
-    KF_TRY(check_rope_type(r, scaling));
+    const json_t *scaling = field(r, "rope_scaling"), *parameters = field(r, "rope_parameters");
+    kf_rope_scaling older, newer;
+    KF_TRY(get_rope_scaling(r, "rope_scaling", &older));
+    KF_TRY(get_rope_scaling(r, "rope_parameters", &newer));
+    if (scaling && parameters && !same_scaling(&older, &newer))
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: rope_scaling and rope_parameters differ: take out the wrong one", r.path);
+    c->rope_scaling = parameters ? newer : older;
+
     double rotary = 1;
+    KF_TRY(get_positive(r, r.root, "rope_theta", 10000, &c->rope_theta));
+    KF_TRY(get_positive(r, parameters, "rope_theta", c->rope_theta, &c->rope_theta));
     KF_TRY(get_positive(r, r.root, "partial_rotary_factor", 1, &rotary));
+    KF_TRY(get_positive(r, parameters, "partial_rotary_factor", rotary, &rotary));
     if (rotary != 1)
         return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: partial_rotary_factor is %g: only 1 is built", r.path, rotary);
     return KF_OK;

@@ -23,6 +23,16 @@ typedef enum kf_task { KF_TASK_TRUNK, KF_TASK_SEQUENCE, KF_TASK_TOKEN, KF_TASK_C
 
 enum { KF_MAX_EOS = 8 };
 
+/* How RoPE's frequencies are stretched for texts longer than those a model was first trained on. */
+typedef enum kf_rope_type { KF_ROPE_DEFAULT, KF_ROPE_LINEAR, KF_ROPE_LLAMA3 } kf_rope_type;
+
+typedef struct kf_rope_scaling {
+    kf_rope_type type;
+    double factor;                            /* linear, llama3 */
+    double low_freq_factor, high_freq_factor; /* llama3: low < high */
+    size_t original_max_positions;            /* llama3 */
+} kf_rope_scaling;
+
 typedef struct kf_config {
     char architecture[64]; /* "BertForTokenClassification", "Qwen3ForCausalLM", … */
     kf_family family;
@@ -40,6 +50,7 @@ typedef struct kf_config {
 
     /* decoders */
     double rope_theta;
+    kf_rope_scaling rope_scaling;
     bool qk_norm;   /* RMSNorm over each head of Q and K before RoPE (Qwen3) */
     bool qkv_bias;  /* Qwen2; Llama and Qwen3 with attention_bias */
     bool o_bias;    /* attention_bias */

@@ -4,13 +4,30 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* cos and sin of position * rope_theta^(-2i / head_dim), [max_seqlen, head_dim / 2], in f32 at the same places as
- * transformers rounds: a model was trained with those angles, and at position 4000 the exact ones are 1e-4 away. */
+/* A frequency as config.json's scaling leaves it. Llama 3: a wave that turns high_freq_factor times or more within the
+ * first training's texts keeps its frequency, one that turns less than low_freq_factor times is slowed down like all
+ * are in linear scaling, and between the two it is a mixture. */
+static float scale_frequency(const kf_rope_scaling *r, float frequency) {
+    const float factor = (float)r->factor;
+    const double n_positions = (double)r->original_max_positions;
+    if (r->type == KF_ROPE_DEFAULT) return frequency;
+    if (r->type == KF_ROPE_LINEAR) return frequency / factor;
+    const float wavelength = 1.0f / frequency * (float)(2 * M_PI);
+    if (wavelength > (float)(n_positions / r->low_freq_factor)) return frequency / factor;
+    if (wavelength < (float)(n_positions / r->high_freq_factor)) return frequency;
+    const float turns = 1.0f / wavelength * (float)n_positions;
+    const float kept = (turns - (float)r->low_freq_factor) / (float)(r->high_freq_factor - r->low_freq_factor);
+    return (1.0f - kept) * frequency / factor + kept * frequency;
+}
+
+/* cos and sin of position * frequency, a frequency for each pair: rope_theta^(-2i / head_dim), then scaled;
+ * [max_seqlen, head_dim / 2]. In f32 at the same places as transformers rounds: a model was trained with those angles,
+ * and at position 4000 the exact ones are 1e-4 away. */
 static void fill_rope(const kf_decoder *m, float *cosines, float *sines) {
     const size_t half = m->config.head_dim / 2;
     for (size_t i = 0; i < half; i++) {
         float exponent = (float)(2 * i) / (float)m->config.head_dim;
-        float frequency = 1.0f / (float)pow(m->config.rope_theta, exponent);
+        float frequency = scale_frequency(&m->config.rope_scaling, 1.0f / (float)pow(m->config.rope_theta, exponent));
         for (size_t position = 0; position < m->max_seqlen; position++) {
             float angle = (float)position * frequency;
             cosines[position * half + i] = cosf(angle);

@@ -260,6 +260,20 @@ def main():
             Qwen2Config(vocab_size=101, hidden_size=56, intermediate_size=44, num_hidden_layers=2, num_attention_heads=4,
                         num_key_value_heads=2, max_position_embeddings=72, rms_norm_eps=2e-3, rope_theta=300.0,
                         tie_word_embeddings=False, **eager), torch.float32, 23, [8, 19])
+    # The longest text and its reply go well past the 32 positions that the scaling starts from; the waves are 6.3 (kept),
+    # 13.3, 28.3 (mixed), 60 and longer (slowed down). The second is far past its own without scaling.
+    decoder(DATA / "llama3", LlamaForCausalLM,
+            LlamaConfig(vocab_size=109, hidden_size=56, intermediate_size=68, num_hidden_layers=2, num_attention_heads=6,
+                        num_key_value_heads=2, head_dim=16, max_position_embeddings=96, rms_norm_eps=2e-3,
+                        rope_theta=410.0, tie_word_embeddings=True,
+                        rope_scaling={"rope_type": "llama3", "factor": 5.5, "low_freq_factor": 0.9,
+                                      "high_freq_factor": 4.6, "original_max_position_embeddings": 32},
+                        **eager), torch.bfloat16, 24, [61, 9, 34])
+    decoder(DATA / "llama_linear", LlamaForCausalLM,
+            LlamaConfig(vocab_size=73, hidden_size=40, intermediate_size=36, num_hidden_layers=2, num_attention_heads=4,
+                        num_key_value_heads=2, max_position_embeddings=72, rms_norm_eps=2e-3, rope_theta=350.0,
+                        tie_word_embeddings=False, rope_scaling={"type": "linear", "factor": 2.6}, **eager),
+            torch.float32, 25, [12, 41])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-/* Aim: Qwen3, Qwen2 and Llama compute what transformers computes. Method: all prompts of a checkpoint in one ragged
- * step, every layer within 1e-5 of its largest value and the logits within 1e-4 in f32, both within 2e-2 in bf16, on
- * every device; then in f32 the greedy text, token by token with one step always enqueued ahead, must be transformers'
- * text. */
+/* Aim: Qwen3, Qwen2 and Llama, without and with scaled RoPE, compute what transformers computes. Method: all prompts of
+ * a checkpoint in one ragged step, every layer within 1e-5 of its largest value and the logits within 1e-4 in f32, both
+ * within 2e-2 in bf16, on every device; then in f32 the greedy text, token by token with one step always enqueued
+ * ahead, must be transformers' text. */
 #include "golden_run.h"
 
-static const char *const models[] = {"qwen3", "qwen2", "llama"};
+static const char *const models[] = {"qwen3", "qwen2", "llama", "llama3", "llama_linear"};
+enum { N_MODELS = sizeof models / sizeof *models };
 
 static void all_layers(const golden_device *on) {
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < N_MODELS; i++)
         assert_true(golden_case(on, models[i]) >= 2 + 3 * 2);
 }
 
@@ -88,7 +89,7 @@ static void text_case(const golden_device *on, const char *model) {
 }
 
 static void all_texts(const golden_device *on) {
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < N_MODELS; i++)
         text_case(on, models[i]);
 }
 

@@ -186,6 +186,23 @@ static void rope_turned_back(kf_stream *s, kf_kv_layer cache, void *qkv, size_t 
     free(at);
 }
 
+/* "llama3" with its two factors in each other's place: waves longer than 32 / 4.6 are slowed down, none is mixed. */
+static void rope_factors_swapped(kf_stream *s, kf_kv_layer cache, void *qkv, size_t stride, const kf_batch *b,
+                                 const int32_t *slots, kf_heads h, const kf_qk_opts *o) {
+    enum { HALF = 8, POSITIONS = 96 };
+    static float cosines[POSITIONS * HALF], sines[POSITIONS * HALF];
+    for (size_t i = 0; i < POSITIONS * HALF; i++) {
+        double frequency = pow(410, -(double)(i % HALF) / HALF);
+        if (2 * M_PI / frequency > 32 / 4.6) frequency /= 5.5;
+        cosines[i] = cosf((float)((double)(i / HALF) * frequency));
+        sines[i] = sinf((float)((double)(i / HALF) * frequency));
+    }
+    assert_true(h.head_dim == 2 * HALF);
+    kf_qk_opts swapped = *o;
+    swapped.rope = (kf_rope_table){lend(s, cosines, sizeof cosines), lend(s, sines, sizeof sines)};
+    right.rope_kv_write(s, cache, qkv, stride, b, slots, h, &swapped);
+}
+
 static void paged_sees_the_next(kf_stream *s, void *out, const void *q, size_t q_stride, kf_kv_layer cache,
                                 const kf_batch *b, const kf_paged *p, kf_heads h) {
     int32_t *kv_len = fetch(s, p->kv_len, b->n_seqs * sizeof *kv_len);
@@ -288,6 +305,24 @@ static const mutation mutations[] = {
      .value = "900.9",
      .bf16_right = "300.0",
      .bf16_gain = 0.5f},
+    {.what = "no RoPE scaling", .model = "llama3", .field = "rope_scaling", .value = "null"},
+    {.what = "RoPE scaling is linear",
+     .model = "llama3",
+     .field = "rope_scaling",
+     .value = "{\"rope_type\": \"linear\", \"factor\": 5.5}"},
+    {.what = "low and high factor swapped", .model = "llama3", .ops = {.rope_kv_write = rope_factors_swapped}},
+    {.what = "high factor is the default's",
+     .model = "llama3",
+     .field = "rope_scaling",
+     .value = "{\"rope_type\": \"llama3\", \"factor\": 5.5, \"low_freq_factor\": 0.9, \"high_freq_factor\": 4.0, "
+              "\"original_max_position_embeddings\": 32}",
+     .bf16_gain = 0.5f},
+    {.what = "scaled from max_position",
+     .model = "llama3",
+     .field = "rope_scaling",
+     .value = "{\"rope_type\": \"llama3\", \"factor\": 5.5, \"low_freq_factor\": 0.9, \"high_freq_factor\": 4.6, "
+              "\"original_max_position_embeddings\": 96}"},
+    {.what = "no RoPE scaling", .model = "llama_linear", .field = "rope_scaling", .value = "null"},
     {.what = "RoPE over neighbours", .model = "llama", .ops = {.rope_kv_write = rope_turned_back}},
     {.what = "queries one position on", .model = "qwen3", .ops = {.rope_kv_write = rope_query_shifted}},
     {.what = "gate is GELU", .model = "llama", .field = "hidden_act", .value = "\"gelu\"", .bf16_gain = 0.5f},

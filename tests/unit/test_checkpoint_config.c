@@ -83,6 +83,37 @@ static void test_decoders(void **state) {
     assert_int_equal(c.head_dim, 128); /* Qwen3Config's default */
 }
 
+#define LLAMA3 "\"factor\": 5.5, \"low_freq_factor\": 0.9, \"high_freq_factor\": 4.6"
+
+static bool is_llama3(const kf_rope_scaling *s) {
+    return s->type == KF_ROPE_LLAMA3 && s->factor == 5.5 && s->low_freq_factor == 0.9 && s->high_freq_factor == 4.6 &&
+           s->original_max_positions == 32;
+}
+
+static void test_rope_scaling(void **state) {
+    (void)state;
+    kf_config c = {0};
+    assert_ok(read_with("llama", NULL, NULL, &c));
+    assert_int_equal(c.rope_scaling.type, KF_ROPE_DEFAULT);
+    assert_ok(read_with("llama3", NULL, NULL, &c));
+    assert_true(is_llama3(&c.rope_scaling) && c.rope_theta == 410);
+    assert_ok(read_with("llama_linear", NULL, NULL, &c));
+    assert_true(c.rope_scaling.type == KF_ROPE_LINEAR && c.rope_scaling.factor == 2.6);
+    assert_ok(read_with("llama", "rope_scaling", "{\"type\": \"linear\", \"factor\": 3}", &c)); /* the older name */
+    assert_true(c.rope_scaling.type == KF_ROPE_LINEAR && c.rope_scaling.factor == 3);
+    assert_ok(read_with("llama3", "rope_scaling", "{\"rope_type\": \"default\"}", &c));
+    assert_int_equal(c.rope_scaling.type, KF_ROPE_DEFAULT);
+
+    /* transformers 5: all in one object; the base may still be beside it, and so may an older rope_scaling */
+    assert_ok(read_with(
+        "llama", "rope_parameters",
+        "{\"rope_type\": \"llama3\", " LLAMA3 ", \"original_max_position_embeddings\": 32, \"rope_theta\": 5e5}", &c));
+    assert_true(is_llama3(&c.rope_scaling) && c.rope_theta == 5e5);
+    assert_ok(read_with("llama3", "rope_parameters",
+                        "{\"rope_type\": \"llama3\", " LLAMA3 ", \"original_max_position_embeddings\": 32}", &c));
+    assert_true(is_llama3(&c.rope_scaling) && c.rope_theta == 410);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     static const struct {
@@ -119,9 +150,30 @@ static void test_refusals(void **state) {
         {"bert_token", "id2label", "[]", KF_ERR_CORRUPT, "id2label must map"},
         {"bert_token", "id2label", "{}", KF_ERR_CORRUPT, "0 labels"},
         {"qwen3", "rope_scaling", "{\"rope_type\": \"yarn\", \"factor\": 4.0}", KF_ERR_UNSUPPORTED,
-         "rope_scaling of type \"yarn\" is not built; \"default\" is"},
-        {"qwen3", "rope_scaling", "{\"type\": \"linear\", \"factor\": 2.0}", KF_ERR_UNSUPPORTED,
-         "\"linear\" is not built"},
+         "rope_scaling of type \"yarn\" is not built; these are: default, linear, llama3"},
+        {"qwen3", "rope_scaling", "{\"type\": \"dynamic\", \"factor\": 2.0}", KF_ERR_UNSUPPORTED,
+         "\"dynamic\" is not built"},
+        {"qwen3", "rope_parameters", "{\"rope_type\": \"longrope\", \"factor\": 2.0}", KF_ERR_UNSUPPORTED,
+         "rope_parameters of type \"longrope\" is not built"},
+        {"llama", "rope_scaling", "\"llama3\"", KF_ERR_CORRUPT, "rope_scaling must be an object"},
+        {"llama", "rope_scaling", "{\"rope_type\": 3}", KF_ERR_CORRUPT, "rope_scaling: rope_type must be a name"},
+        {"llama", "rope_scaling", "{\"rope_type\": \"linear\"}", KF_ERR_CORRUPT, "rope_scaling: no factor"},
+        {"llama", "rope_scaling", "{\"rope_type\": \"linear\", \"factor\": 0}", KF_ERR_CORRUPT,
+         "factor is 0, wanted more than 0"},
+        {"llama", "rope_scaling", "{\"rope_type\": \"linear\", \"factor\": \"2\"}", KF_ERR_CORRUPT,
+         "factor must be a number"},
+        {"llama", "rope_scaling", "{\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1}", KF_ERR_CORRUPT,
+         "rope_scaling: no high_freq_factor"},
+        {"llama", "rope_scaling", "{\"rope_type\": \"llama3\", " LLAMA3 "}", KF_ERR_CORRUPT,
+         "rope_scaling: no original_max_position_embeddings"},
+        {"llama", "rope_scaling",
+         "{\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 4, "
+         "\"original_max_position_embeddings\": 32}",
+         KF_ERR_CORRUPT, "high_freq_factor is 4, wanted more than low_freq_factor, 4"},
+        {"llama3", "rope_parameters", "{\"rope_type\": \"default\"}", KF_ERR_CORRUPT,
+         "rope_scaling and rope_parameters differ"},
+        {"qwen3", "rope_parameters", "{\"partial_rotary_factor\": 0.5}", KF_ERR_UNSUPPORTED,
+         "partial_rotary_factor is 0.5"},
         {"qwen3", "partial_rotary_factor", "0.5", KF_ERR_UNSUPPORTED, "partial_rotary_factor is 0.5"},
         {"qwen3", "use_sliding_window", "true", KF_ERR_UNSUPPORTED, "sliding-window attention is not built"},
         {"qwen3", "layer_types", "[\"full_attention\", \"sliding_attention\"]", KF_ERR_UNSUPPORTED,
@@ -167,10 +219,8 @@ static void test_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bert),
-        cmocka_unit_test(test_decoders),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_bert),     cmocka_unit_test(test_decoders), cmocka_unit_test(test_rope_scaling),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
