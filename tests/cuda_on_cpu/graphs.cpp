@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <set>
 
 namespace oncpu {
 
@@ -34,17 +33,15 @@ cudaError_t capture(cudaStream_t s, work w) {
     return cudaSuccess;
 }
 
-/* Work that no later work of the origin stream comes after. */
+/* Whether there is work that nothing comes after, the origin stream neither. */
 static bool has_unjoined_work(cudaGraph_t g) {
-    std::set<int> last;
-    for (int i = 0; i < (int)g->nodes.size(); i++) {
-        for (int before : g->nodes[(size_t)i].after)
-            last.erase(before);
-        last.insert(i);
-    }
-    for (int i : g->origin->last)
-        last.erase(i);
-    return !last.empty();
+    std::vector<bool> joined(g->nodes.size());
+    for (const CUgraph_st::node &n : g->nodes)
+        for (int before : n.after)
+            joined[(size_t)before] = true;
+    for (int last : g->origin->last)
+        joined[(size_t)last] = true;
+    return std::find(joined.begin(), joined.end(), false) != joined.end();
 }
 
 static size_t choose(const std::vector<size_t> &ready) {

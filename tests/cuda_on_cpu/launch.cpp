@@ -5,9 +5,8 @@
 
 #include <cstdarg>
 #include <cstdio>
-#include <map>
+#include <memory>
 #include <numeric>
-#include <string>
 #include <unistd.h>
 #include <vector>
 
@@ -84,18 +83,39 @@ void run_kernel(const char *name, const char *file, int line, dim3 grid, dim3 sh
 
 /* ---- launching ---- */
 
-static std::map<const void *, size_t> dynamic_limit; /* by cudaFuncSetAttribute */
+/* Lists, not maps: MemorySanitizer does not see what the C++ library writes out of line. */
+struct dynamic_limit { /* by cudaFuncSetAttribute */
+    const void *kernel;
+    size_t bytes;
+};
+static std::vector<dynamic_limit> dynamic_limits;
 
-/* "k<1, 2>, a, b" -> "k<1, 2>"; one string for every place that launches. */
-static const char *kernel_name(const char *call) {
-    static std::map<const char *, std::string> names;
-    std::string &name = names[call];
-    if (!name.empty()) return name.c_str();
-    for (int depth = 0; *call && (depth || *call != ','); call++) {
-        name += *call;
+static size_t &limit_of(const void *kernel) {
+    for (dynamic_limit &l : dynamic_limits)
+        if (l.kernel == kernel) return l.bytes;
+    dynamic_limits.push_back({kernel, SHARED_DEFAULT});
+    return dynamic_limits.back().bytes;
+}
+
+/* "k<1, 2>, a, b" -> "k<1, 2>"; one string for every place that launches, kept for good. */
+struct kernel_name {
+    const char *call;
+    char name[120];
+};
+
+static const char *name_of(const char *call) {
+    static std::vector<std::unique_ptr<kernel_name>> names;
+    for (const auto &n : names)
+        if (n->call == call) return n->name;
+    names.push_back(std::make_unique<kernel_name>());
+    kernel_name &n = *names.back();
+    n.call = call;
+    size_t at = 0;
+    for (int depth = 0; *call && at + 1 < sizeof n.name && (depth || *call != ','); call++) {
+        n.name[at++] = *call;
         depth += (*call == '<' || *call == '(') - (*call == '>' || *call == ')');
     }
-    return name.c_str();
+    return n.name;
 }
 
 static cudaError_t check_launch(const char *name, const void *kernel, const cudaLaunchConfig_t *c) {
@@ -105,8 +125,7 @@ static cudaError_t check_launch(const char *name, const void *kernel, const cuda
         fprintf(stderr, "cuda on cpu: %s: grid (%u,%u,%u) of blocks (%u,%u,%u)\n", name, g.x, g.y, g.z, b.x, b.y, b.z);
         return cudaErrorInvalidConfiguration;
     }
-    auto set = dynamic_limit.find(kernel);
-    const size_t limit = set == dynamic_limit.end() ? SHARED_DEFAULT : set->second;
+    const size_t limit = limit_of(kernel);
     if (c->dynamicSmemBytes > limit) {
         fprintf(stderr, "cuda on cpu: %s: %zu bytes of dynamic shared memory, limit %zu\n", name, c->dynamicSmemBytes,
                 limit);
@@ -124,7 +143,7 @@ static cudaError_t check_launch(const char *name, const void *kernel, const cuda
 cudaError_t launch_kernel(const char *call_text, const char *file, int line, const void *kernel,
                           const cudaLaunchConfig_t *c, std::function<void()> body) {
     call lock;
-    const char *name = kernel_name(call_text);
+    const char *name = name_of(call_text);
     if (cudaError_t e = check_launch(name, kernel, c)) return error(e);
     if (cudaError_t e = device_status()) return error(e);
     oncpu_calls.launches++;
@@ -144,6 +163,6 @@ extern "C" cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribut
     if (a == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;
     if (a != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 || value > (int)SHARED_MAX)
         return error(cudaErrorInvalidValue);
-    dynamic_limit[kernel] = (size_t)value;
+    limit_of(kernel) = (size_t)value;
     return cudaSuccess;
 }
