@@ -128,8 +128,8 @@ void kf_cuda_embed(kf_stream *s, void *out, const void *table, size_t hidden, co
                    const int32_t *last_token, size_t n_tokens);
 void kf_cuda_embed_bert(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden, const kf_batch *b);
 void kf_cuda_linear(kf_stream *s, void *out, const void *x, const kf_weight *w, size_t n_rows, kf_linear_opts o);
-void kf_cuda_layernorm(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma,
-                       const void *beta, float eps, size_t n_rows, size_t hidden);
+void kf_cuda_layernorm(kf_stream *s, void *out, const void *x, const void *gamma, const void *beta, float eps,
+                       size_t n_rows, size_t hidden);
 void kf_cuda_rmsnorm(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows,
                      size_t hidden);
 void kf_cuda_rope_kv_write(kf_stream *s, kf_kv_layer cache, void *qkv, size_t stride, const kf_batch *b,

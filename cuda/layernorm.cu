@@ -1,10 +1,10 @@
 /* Layer normalisation (arXiv 1607.06450): out = gamma (y - mean) / sqrt(var + eps) + beta.
- *   layernorm   y = x + residual
+ *   layernorm   y = x, to which the product before it has added the residual
  *   embed_bert  y = (word[id_t] + position[p_t]) + type0
  * Layout: [n_rows, hidden]; gamma, beta f32 [hidden]. Grid: a warp a row up to a hidden of 1024, 4 rows a block; a
  * block of 8 or 32 warps a row above (norm.cuh, with the order of the sums). The row stays in registers: mean first,
- * then the squares of the differences. Bytes a row: 2 or 3 hidden, embed_bert 3 (type0 stays in L1), gamma and beta
- * 8 hidden from L1; flops: about 8 hidden. */
+ * then the squares of the differences. Bytes a row: read and written once, embed_bert reads 2 (type0 stays in L1),
+ * gamma and beta 8 hidden from L1; flops: about 8 hidden. */
 #include "norm.cuh"
 
 struct layernorm_args {
@@ -32,31 +32,28 @@ __device__ void normalise(T *out, const row_part<T, WARPS> &y, const layernorm_a
 }
 
 template <class T, unsigned WARPS>
-__global__ void __launch_bounds__(NORM_THREADS<WARPS>)
-    layernorm(T *out, const T *x, const T *residual, layernorm_args p) {
+__global__ void __launch_bounds__(NORM_THREADS<WARPS>) layernorm(T *out, const T *x, layernorm_args p) {
     size_t row = norm_row<WARPS>();
     if (row >= p.n_rows) return;
     row_part<T, WARPS> y;
     y.width = p.hidden, y.aligned = p.aligned;
     y.load(x + row * p.hidden);
-    if (residual) y.add(residual + row * p.hidden);
     normalise(out + row * p.hidden, y, p);
 }
 
-template <class T> static void run(kf_stream *s, void *out, const void *x, const void *residual, layernorm_args p) {
-    p.aligned = chunks_aligned<T>(
-        (uintptr_t)out | (uintptr_t)x | (uintptr_t)residual | (uintptr_t)p.gamma | (uintptr_t)p.beta, p.hidden);
-    NORM_LAUNCH(s, T, p.n_rows, p.hidden, layernorm, (T *)out, (const T *)x, (const T *)residual, p);
+template <class T> static void run(kf_stream *s, void *out, const void *x, layernorm_args p) {
+    p.aligned = chunks_aligned<T>((uintptr_t)out | (uintptr_t)x | (uintptr_t)p.gamma | (uintptr_t)p.beta, p.hidden);
+    NORM_LAUNCH(s, T, p.n_rows, p.hidden, layernorm, (T *)out, (const T *)x, p);
 }
 
-void kf_cuda_layernorm(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma,
-                       const void *beta, float eps, size_t n_rows, size_t hidden) {
+void kf_cuda_layernorm(kf_stream *s, void *out, const void *x, const void *gamma, const void *beta, float eps,
+                       size_t n_rows, size_t hidden) {
     if (!kf_cuda_runs(s) || n_rows == 0) return;
     layernorm_args p = {(const float *)gamma, (const float *)beta, eps, n_rows, (unsigned)hidden, false};
     if (kf_cuda_is_bf16(s))
-        run<__nv_bfloat16>(s, out, x, residual, p);
+        run<__nv_bfloat16>(s, out, x, p);
     else
-        run<float>(s, out, x, residual, p);
+        run<float>(s, out, x, p);
 }
 
 template <class T, unsigned WARPS>

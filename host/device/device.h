@@ -206,8 +206,8 @@ struct kf_device_ops {
                   const int32_t *last_token, size_t n_tokens);
     void (*embed_bert)(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden, const kf_batch *b);
     void (*linear)(kf_stream *s, void *out, const void *x, const kf_weight *w, size_t n_rows, kf_linear_opts o);
-    void (*layernorm)(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma, const void *beta,
-                      float eps, size_t n_rows, size_t hidden);
+    void (*layernorm)(kf_stream *s, void *out, const void *x, const void *gamma, const void *beta, float eps,
+                      size_t n_rows, size_t hidden);
     void (*rmsnorm)(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows, size_t hidden);
     void (*rope_kv_write)(kf_stream *s, kf_kv_layer cache, void *qkv, size_t stride, const kf_batch *b,
                           const int32_t *slot_mapping, kf_heads h, const kf_qk_opts *o);
@@ -304,11 +304,11 @@ static inline void kf_linear(kf_stream *s, void *out, const void *x, const kf_we
     s->ops->linear(s, out, x, w, n_rows, o);
 }
 
-/* out = gamma (y - mean) / sqrt(var + eps) + beta, y = x + residual (NULL: y = x). out may be equal to x or residual.
- * gamma, beta: f32 [hidden]. Two passes over the row, in f32: mean first, then the squares of the differences. */
-static inline void kf_layernorm(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma,
-                                const void *beta, float eps, size_t n_rows, size_t hidden) {
-    s->ops->layernorm(s, out, x, residual, gamma, beta, eps, n_rows, hidden);
+/* out = gamma (x - mean) / sqrt(var + eps) + beta. out may be equal to x. gamma, beta: f32 [hidden].
+ * Two passes over the row, in f32: mean first, then the squares of the differences. */
+static inline void kf_layernorm(kf_stream *s, void *out, const void *x, const void *gamma, const void *beta, float eps,
+                                size_t n_rows, size_t hidden) {
+    s->ops->layernorm(s, out, x, gamma, beta, eps, n_rows, hidden);
 }
 
 /* out = gamma x / sqrt(mean(x²) + eps). gamma: f32 [hidden]. out may be equal to x. */

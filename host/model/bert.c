@@ -65,9 +65,8 @@ struct kf_bert_pass {
 
 /* ---- the forward pass ---- */
 
-static void layernorm(kf_stream *s, void *out, const void *x, const void *residual, const norm *ln, float eps, size_t n,
-                      size_t hidden) {
-    kf_layernorm(s, out, x, residual, ln->gamma, ln->beta, eps, n, hidden);
+static void layernorm(kf_stream *s, void *out, const void *x, const norm *ln, float eps, size_t n, size_t hidden) {
+    kf_layernorm(s, out, x, ln->gamma, ln->beta, eps, n, hidden);
 }
 
 /* x [n, hidden] = LayerNorm(word + position + type) */
@@ -96,14 +95,14 @@ static void forward_layer(const kf_bert *m, kf_stream *s, const kf_batch *b, siz
     KF_DUMP_ROWS(m, s, m->context, n, c->hidden, "layers.%zu.context", layer_idx);
 
     /* y = LayerNorm(x + context Woᵀ + bo) */
-    kf_linear(s, m->y, m->context, l->wo, n, (kf_linear_opts){0});
-    layernorm(s, m->y, m->y, m->x, &l->ln_attention, c->eps, n, c->hidden);
+    kf_linear(s, m->y, m->context, l->wo, n, (kf_linear_opts){.residual = m->x});
+    layernorm(s, m->y, m->y, &l->ln_attention, c->eps, n, c->hidden);
     KF_DUMP_ROWS(m, s, m->y, n, c->hidden, "layers.%zu.attention", layer_idx);
 
     /* x = LayerNorm(y + act(y Wupᵀ + bup) Wdownᵀ + bdown) */
     kf_linear(s, m->up, m->y, l->w_up, n, (kf_linear_opts){.act = c->act});
-    kf_linear(s, m->x, m->up, l->w_down, n, (kf_linear_opts){0});
-    layernorm(s, m->x, m->x, m->y, &l->ln_output, c->eps, n, c->hidden);
+    kf_linear(s, m->x, m->up, l->w_down, n, (kf_linear_opts){.residual = m->y});
+    layernorm(s, m->x, m->x, &l->ln_output, c->eps, n, c->hidden);
     KF_DUMP_ROWS(m, s, m->x, n, c->hidden, "layers.%zu.output", layer_idx);
 }
 

@@ -14,16 +14,10 @@
 enum { WIDTH_MAX = 1024 };
 static const float zeros[WIDTH_MAX];
 
-static void layernorm_without_residual(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma,
-                                       const void *beta, float eps, size_t n_rows, size_t hidden) {
-    (void)residual;
-    right.layernorm(s, out, x, NULL, gamma, beta, eps, n_rows, hidden);
-}
-
-static void layernorm_without_beta(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma,
-                                   const void *beta, float eps, size_t n_rows, size_t hidden) {
+static void layernorm_without_beta(kf_stream *s, void *out, const void *x, const void *gamma, const void *beta,
+                                   float eps, size_t n_rows, size_t hidden) {
     (void)beta;
-    right.layernorm(s, out, x, residual, gamma, lend(s, zeros, hidden * sizeof *zeros), eps, n_rows, hidden);
+    right.layernorm(s, out, x, gamma, lend(s, zeros, hidden * sizeof *zeros), eps, n_rows, hidden);
 }
 
 static void embed_bert_positions_from_one(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden,
@@ -291,7 +285,7 @@ static const mutation mutations[] = {
     {.what = "positions from 1", .model = "bert_token", .ops = {.embed_bert = embed_bert_positions_from_one}},
     {.what = "no token type", .model = "bert_token", .ops = {.embed_bert = embed_bert_without_type}},
     {.what = "first norm without beta", .model = "bert_token", .ops = {.embed_bert = embed_bert_without_beta}},
-    {.what = "no residual", .model = "bert_trunk", .ops = {.layernorm = layernorm_without_residual}},
+    {.what = "no residual", .model = "bert_trunk", .ops = {.linear = linear_without_residual}},
     {.what = "norm without beta", .model = "bert_trunk", .ops = {.layernorm = layernorm_without_beta}},
     {.what = "pooler without tanh", .model = "bert_sequence", .ops = {.linear = linear_without_tanh}},
     {.what = "mean without the last token", .model = "bert_trunk", .ops = {.mean_rows = mean_without_last}},

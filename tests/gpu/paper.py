@@ -59,11 +59,11 @@ def bert(c, lengths, gelu_apart):
     flops = shapes.attention_flops(c, lengths, False) / layers
     out = [rows("embed_bert, layernorm", 1, n, 2 * h, h),
            product("linear QKV, bias", layers, n, h, 3 * h), Kernel("attention", layers, shapes.BF16 * n * 4 * h, flops),
-           product("linear output, bias", layers, n, h, h), rows("add + layernorm", 2 * layers, n, 2 * h, h),
+           product("linear output, bias, residual", layers, n, h, h, residual=True), rows("layernorm", 2 * layers, n, h, h),
            product("linear up, bias", layers, n, h, f)]
     if gelu_apart:
         out.append(rows("GELU (erf), a pass of its own", layers, n, f, f))
-    out += [product("linear down, bias", layers, n, f, h), rows("gather rows", 1, s, h, h),
+    out += [product("linear down, bias, residual", layers, n, f, h, residual=True), rows("gather rows", 1, s, h, h),
             product("linear pooler", 1, s, h, h), rows("tanh", 1, s, h, h),
             product("linear classifier", 1, s, h, len(c["id2label"]), 4)]
     return out

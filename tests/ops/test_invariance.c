@@ -71,7 +71,7 @@ static void op_norms(bench *t) {
             if (rms)
                 kf_rmsnorm(t->s, out, dx, dgamma, 1e-5f, n, WIDTH);
             else
-                kf_layernorm(t->s, out, dx, NULL, dgamma, dgamma, 1e-5f, n, WIDTH);
+                kf_layernorm(t->s, out, dx, dgamma, dgamma, 1e-5f, n, WIDTH);
             if (!want) want = get(t, out, n * WIDTH, t->d->act);
             same_bits(t, rms ? "rmsnorm" : "layernorm", out, want + first * WIDTH, n, WIDTH, first);
             bench_clear(t);
@@ -129,7 +129,7 @@ static float *rows_at(place p, const float *x, const float *gamma, const kf_weig
     assert_non_null(all);
     for (size_t i = 0; i < PLACE_OUTS; i++)
         outs[i] = shifted(p, NULL, PLACE_N);
-    kf_layernorm(t->s, outs[0], in, in, dgamma, dgamma, 1e-5f, PLACE_ROWS, PLACE_WIDTH);
+    kf_layernorm(t->s, outs[0], in, dgamma, dgamma, 1e-5f, PLACE_ROWS, PLACE_WIDTH);
     kf_rmsnorm(t->s, outs[1], in, dgamma, 1e-5f, PLACE_ROWS, PLACE_WIDTH);
     kf_gated(t->s, outs[2], in, KF_ACT_SILU, PLACE_ROWS, PLACE_WIDTH);
     kf_activate(t->s, outs[3], in, KF_ACT_GELU, PLACE_N);

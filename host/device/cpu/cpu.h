@@ -130,8 +130,8 @@ void kf_cpu_embed(kf_stream *s, void *out, const void *table, size_t hidden, con
                   const int32_t *last_token, size_t n_tokens);
 void kf_cpu_embed_bert(kf_stream *s, void *out, const kf_bert_embeddings *e, size_t hidden, const kf_batch *b);
 void kf_cpu_linear(kf_stream *s, void *out, const void *x, const kf_weight *w, size_t n_rows, kf_linear_opts o);
-void kf_cpu_layernorm(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma, const void *beta,
-                      float eps, size_t n_rows, size_t hidden);
+void kf_cpu_layernorm(kf_stream *s, void *out, const void *x, const void *gamma, const void *beta, float eps,
+                      size_t n_rows, size_t hidden);
 void kf_cpu_rmsnorm(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows, size_t hidden);
 void kf_cpu_rope_kv_write(kf_stream *s, kf_kv_layer cache, void *qkv, size_t stride, const kf_batch *b,
                           const int32_t *slot_mapping, kf_heads h, const kf_qk_opts *o);

@@ -69,8 +69,7 @@ typedef struct kf_cpu_loops {
                    size_t n);
     void (*activate)(float *out, const float *x, kf_activation act, size_t n);
     void (*gated)(float *out, const float *gate, const float *up, kf_activation act, size_t n);
-    void (*layernorm)(float *out, const float *x, const float *residual, const float *gamma, const float *beta,
-                      float eps, size_t n);
+    void (*layernorm)(float *out, const float *x, const float *gamma, const float *beta, float eps, size_t n);
     void (*rmsnorm)(float *out, const float *x, const float *gamma, float eps, size_t n);
 
     /* keys [head_dim, 16] from n rows of k, the rest 0. */

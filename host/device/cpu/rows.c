@@ -27,7 +27,7 @@ static void embed_bert_body(void *arg, size_t first, size_t last) {
         float *row = j->out + t * j->hidden;
         for (size_t i = 0; i < j->hidden; i++)
             row[i] = w[i] + p[i] + type[i];
-        j->loops->layernorm(row, row, NULL, j->e->gamma, j->e->beta, j->e->eps, j->hidden);
+        j->loops->layernorm(row, row, j->e->gamma, j->e->beta, j->e->eps, j->hidden);
     }
 }
 

@@ -47,9 +47,9 @@ static void null_linear(kf_stream *s, void *out, const void *x, const kf_weight 
     (void)s, (void)out, (void)w, (void)n_rows;
 }
 
-static void null_layernorm(kf_stream *s, void *out, const void *x, const void *residual, const void *gamma,
-                           const void *beta, float eps, size_t n_rows, size_t hidden) {
-    (void)s, (void)out, (void)x, (void)residual, (void)gamma, (void)beta, (void)eps, (void)n_rows, (void)hidden;
+static void null_layernorm(kf_stream *s, void *out, const void *x, const void *gamma, const void *beta, float eps,
+                           size_t n_rows, size_t hidden) {
+    (void)s, (void)out, (void)x, (void)gamma, (void)beta, (void)eps, (void)n_rows, (void)hidden;
 }
 
 static void null_rmsnorm(kf_stream *s, void *out, const void *x, const void *gamma, float eps, size_t n_rows,

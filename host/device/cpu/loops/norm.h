@@ -1,36 +1,26 @@
 /* Norms of one row, and reductions of one. Sums run in VW lanes, then over the lanes as a tree. */
 
-/* The mean of a row, then the mean of the squared differences: two passes. out holds x + residual in between. */
-static void layernorm(float *out, const float *x, const float *residual, const float *gamma, const float *beta,
-                      float eps, size_t n) {
+/* The mean of a row, then the mean of the squared differences: two passes. */
+static void layernorm(float *out, const float *x, const float *gamma, const float *beta, float eps, size_t n) {
     size_t whole = n / VW * VW, rest = n - whole;
     vec sum = {0}, squares = {0}, v;
-    for (size_t i = 0; i < whole; i += VW) {
-        v = load(x + i);
-        if (residual) v += load(residual + i);
-        store(out + i, v);
-        sum += v;
-    }
-    if (rest) {
-        v = load_part(x + whole, rest, 0);
-        if (residual) v += load_part(residual + whole, rest, 0);
-        store_part(out + whole, v, rest);
-        sum += v;
-    }
+    for (size_t i = 0; i < whole; i += VW)
+        sum += load(x + i);
+    if (rest) sum += load_part(x + whole, rest, 0);
     float mean = sum_of(sum) / (float)n;
     for (size_t i = 0; i < whole; i += VW) {
-        v = load(out + i) - mean;
+        v = load(x + i) - mean;
         squares = fma_v(v, v, squares);
     }
     if (rest) {
-        v = load_part(out + whole, rest, mean) - mean;
+        v = load_part(x + whole, rest, mean) - mean;
         squares = fma_v(v, v, squares);
     }
     float scale = 1 / sqrtf(sum_of(squares) / (float)n + eps);
     for (size_t i = 0; i < whole; i += VW)
-        store(out + i, fma_v((load(out + i) - mean) * scale, load(gamma + i), load(beta + i)));
+        store(out + i, fma_v((load(x + i) - mean) * scale, load(gamma + i), load(beta + i)));
     if (rest) {
-        v = (load_part(out + whole, rest, 0) - mean) * scale;
+        v = (load_part(x + whole, rest, 0) - mean) * scale;
         store_part(out + whole, fma_v(v, load_part(gamma + whole, rest, 0), load_part(beta + whole, rest, 0)), rest);
     }
 }
