@@ -233,7 +233,6 @@ void fibers_begin(dim3 shape) {
     sanitizers_know_host_stack(&block.host);
 #ifdef KF_ONCPU_TSAN
     block.host.tsan_fiber = __tsan_get_current_fiber();
-    __tsan_release(&launch_sync);
 #endif
 }
 
@@ -250,6 +249,9 @@ void fibers_run_block(long n_th) {
     }
     block.n_alive = block.n_threads;
     barriers_reset();
+#ifdef KF_ONCPU_TSAN
+    __tsan_release(&launch_sync); /* after what the host did for the block, shared memory's new mapping too */
+#endif
     switch_to(&block.host, next_after(&block.host));
     current = nullptr;
 }

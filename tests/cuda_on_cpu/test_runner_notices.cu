@@ -286,10 +286,12 @@ static void launches(void **) {
 }
 
 int main() {
+    /* Those first that run kernels in children alone: forked from a process with fibers, ThreadSanitizer sees nothing.
+     */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(divergence), cmocka_unit_test(memory),
-        cmocka_unit_test(unwritten),  cmocka_unit_test(asynchronous_copies),
-        cmocka_unit_test(misaligned), cmocka_unit_test(races),
+        cmocka_unit_test(races),      cmocka_unit_test(asynchronous_copies),
+        cmocka_unit_test(unwritten),  cmocka_unit_test(misaligned),
         cmocka_unit_test(launches),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
