@@ -147,6 +147,7 @@ void kf_cuda_attention_paged(kf_stream *s, void *out, const void *q, size_t q_st
                              const kf_batch *b, const kf_paged *p, kf_heads h);
 void kf_cuda_gated(kf_stream *s, void *out, const void *gate_up, kf_activation act, size_t n_rows, size_t width);
 void kf_cuda_activate(kf_stream *s, void *out, const void *x, kf_activation act, size_t n);
+void kf_cuda_add(kf_stream *s, void *out, const void *x, const void *y, size_t n);
 void kf_cuda_gather_rows(kf_stream *s, void *out, const void *x, const int32_t *row_idx, size_t n_rows, size_t width);
 void kf_cuda_mean_rows(kf_stream *s, void *out, const void *x, const int32_t *cu_seqlens, size_t n_seqs, size_t width);
 void kf_cuda_mark_seen(kf_stream *s, const kf_sampler *sm, const int32_t *slots, const int32_t *ids, size_t n);

@@ -49,6 +49,7 @@ static const struct kf_device_ops cuda_ops = {
     .attention_paged = kf_cuda_attention_paged,
     .gated = kf_cuda_gated,
     .activate = kf_cuda_activate,
+    .add = kf_cuda_add,
     .gather_rows = kf_cuda_gather_rows,
     .mean_rows = kf_cuda_mean_rows,
     .mark_seen = kf_cuda_mark_seen,

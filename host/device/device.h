@@ -216,6 +216,7 @@ struct kf_device_ops {
                             const kf_batch *b, const kf_paged *p, kf_heads h);
     void (*gated)(kf_stream *s, void *out, const void *gate_up, kf_activation act, size_t n_rows, size_t width);
     void (*activate)(kf_stream *s, void *out, const void *x, kf_activation act, size_t n);
+    void (*add)(kf_stream *s, void *out, const void *x, const void *y, size_t n);
     void (*gather_rows)(kf_stream *s, void *out, const void *x, const int32_t *row_idx, size_t n_rows, size_t width);
     void (*mean_rows)(kf_stream *s, void *out, const void *x, const int32_t *cu_seqlens, size_t n_seqs, size_t width);
     void (*mark_seen)(kf_stream *s, const kf_sampler *sm, const int32_t *slots, const int32_t *ids, size_t n);
@@ -351,6 +352,11 @@ static inline void kf_gated(kf_stream *s, void *out, const void *gate_up, kf_act
 /* out[i] = act(x[i]) for n elements; out may be equal to x. */
 static inline void kf_activate(kf_stream *s, void *out, const void *x, kf_activation act, size_t n) {
     s->ops->activate(s, out, x, act, n);
+}
+
+/* out[i] = x[i] + y[i] for n elements; out may be equal to x or y. */
+static inline void kf_add(kf_stream *s, void *out, const void *x, const void *y, size_t n) {
+    s->ops->add(s, out, x, y, n);
 }
 
 /* out[i, :] = x[row_idx[i], :]. */

@@ -25,6 +25,7 @@ static const struct architecture {
     {"LlamaForCausalLM", "llama", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
     {"Qwen2ForCausalLM", "qwen2", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
     {"Qwen3ForCausalLM", "qwen3", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
+    {"GPT2LMHeadModel", "gpt2", KF_FAMILY_DECODER, KF_TASK_CAUSAL_LM},
 };
 
 static const struct {
@@ -112,9 +113,9 @@ static kf_status get_bool(reader r, const char *key, bool absent, bool *out) {
     return KF_OK;
 }
 
-static kf_status get_act(reader r, const char *absent, kf_activation *out) {
-    const json_t *v = field(r, "hidden_act");
-    if (v && !json_is_string(v)) return KF_FAIL(KF_ERR_CORRUPT, "%s: hidden_act must be a name", r.path);
+static kf_status get_act(reader r, const char *key, const char *absent, kf_activation *out) {
+    const json_t *v = field(r, key);
+    if (v && !json_is_string(v)) return KF_FAIL(KF_ERR_CORRUPT, "%s: %s must be a name", r.path, key);
     KF_TRY(kf_activation_parse(v ? json_string_value(v) : absent, out));
     return KF_OK;
 }
@@ -190,9 +191,16 @@ static kf_status get_trunk(reader r, kf_config *c) {
     KF_TRY(get_size(r, "intermediate_size", REQUIRED, SIZE_FIELD_MAX, &c->intermediate));
     KF_TRY(get_size(r, "num_hidden_layers", REQUIRED, LAYERS_MAX, &c->n_layers));
     KF_TRY(get_size(r, "num_attention_heads", REQUIRED, SIZE_FIELD_MAX, &c->n_heads));
-    if (field(r, "quantization_config"))
-        return KF_FAIL(KF_ERR_UNSUPPORTED,
-                       "%s: quantization_config: quantised weights are not built; use F32, BF16 or F16", r.path);
+    return KF_OK;
+}
+
+/* Where a head has no size of its own. */
+static kf_status get_equal_heads(reader r, const char *hidden, const char *n_heads, kf_config *c) {
+    if (c->hidden % c->n_heads != 0)
+        return KF_FAIL(KF_ERR_CORRUPT, "%s: %s %zu is no multiple of %s %zu", r.path, hidden, c->hidden, n_heads,
+                       c->n_heads);
+    c->n_kv_heads = c->n_heads;
+    c->head_dim = c->hidden / c->n_heads;
     return KF_OK;
 }
 
@@ -207,12 +215,8 @@ static kf_status get_bert(reader r, kf_config *c) {
     if (c->prelu)
         c->act = KF_ACT_RELU;
     else
-        KF_TRY(get_act(r, "gelu", &c->act));
-    if (c->hidden % c->n_heads != 0)
-        return KF_FAIL(KF_ERR_CORRUPT, "%s: hidden_size %zu is no multiple of num_attention_heads %zu", r.path,
-                       c->hidden, c->n_heads);
-    c->n_kv_heads = c->n_heads;
-    c->head_dim = c->hidden / c->n_heads;
+        KF_TRY(get_act(r, "hidden_act", "gelu", &c->act));
+    KF_TRY(get_equal_heads(r, "hidden_size", "num_attention_heads", c));
 
     const json_t *position = field(r, "position_embedding_type");
     if (position && (!json_is_string(position) || strcmp(json_string_value(position), "absolute") != 0))
@@ -336,7 +340,7 @@ static kf_status get_decoder(reader r, kf_config *c) {
     double eps = 0;
     KF_TRY(get_positive(r, r.root, "rms_norm_eps", 1e-6, &eps));
     c->eps = (float)eps;
-    KF_TRY(get_act(r, "silu", &c->act));
+    KF_TRY(get_act(r, "hidden_act", "silu", &c->act));
 
     bool attention_bias = false;
     KF_TRY(get_bool(r, "attention_bias", false, &attention_bias));
@@ -351,8 +355,37 @@ static kf_status get_decoder(reader r, kf_config *c) {
     return get_token_ids(r, c);
 }
 
+/* GPT-2 spells every field its own way; every product has a bias, and the head is tied where nothing is said. */
+static kf_status get_gpt2(reader r, kf_config *c) {
+    double eps = 0;
+    bool scaled = true;
+    c->layout = KF_LAYOUT_GPT2;
+    KF_TRY(get_size(r, "vocab_size", REQUIRED, SIZE_FIELD_MAX, &c->vocab_size));
+    KF_TRY(get_size(r, "n_embd", REQUIRED, SIZE_FIELD_MAX, &c->hidden));
+    KF_TRY(get_size(r, "n_inner", 4 * c->hidden, SIZE_FIELD_MAX, &c->intermediate));
+    KF_TRY(get_size(r, "n_layer", REQUIRED, LAYERS_MAX, &c->n_layers));
+    KF_TRY(get_size(r, "n_head", REQUIRED, SIZE_FIELD_MAX, &c->n_heads));
+    KF_TRY(get_size(r, "n_positions", 1024, SIZE_FIELD_MAX, &c->max_positions));
+    KF_TRY(get_equal_heads(r, "n_embd", "n_head", c));
+    KF_TRY(get_positive(r, r.root, "layer_norm_epsilon", 1e-5, &eps));
+    c->eps = (float)eps;
+    KF_TRY(get_act(r, "activation_function", "gelu_new", &c->act));
+    KF_TRY(get_bool(r, "tie_word_embeddings", true, &c->tied));
+    KF_TRY(get_bool(r, "scale_attn_weights", true, &scaled));
+    if (!scaled)
+        return KF_FAIL(KF_ERR_UNSUPPORTED, "%s: scale_attn_weights is false: only scaled attention is built", r.path);
+    KF_TRY(refuse_true(r, "scale_attn_by_inverse_layer_idx", "attention scaled by the layer is not built"));
+    KF_TRY(refuse_true(r, "add_cross_attention", "cross-attention is not built"));
+    c->qkv_bias = c->o_bias = c->mlp_bias = true;
+    return get_token_ids(r, c);
+}
+
 static kf_status read_all(reader r, kf_config *c) {
     KF_TRY(get_architecture(r, c));
+    if (field(r, "quantization_config"))
+        return KF_FAIL(KF_ERR_UNSUPPORTED,
+                       "%s: quantization_config: quantised weights are not built; use F32, BF16 or F16", r.path);
+    if (strcmp(c->architecture, "GPT2LMHeadModel") == 0) return get_gpt2(r, c);
     KF_TRY(get_trunk(r, c));
     return c->family == KF_FAMILY_BERT ? get_bert(r, c) : get_decoder(r, c);
 }

@@ -21,6 +21,9 @@ typedef enum kf_family { KF_FAMILY_BERT, KF_FAMILY_DECODER } kf_family;
 /* What a checkpoint's own head is: `architectures[0]`. */
 typedef enum kf_task { KF_TASK_TRUNK, KF_TASK_SEQUENCE, KF_TASK_TOKEN, KF_TASK_CAUSAL_LM } kf_task;
 
+/* How a decoder's tensors are named and lie, and with them which operations its layers have: MODEL.md. */
+typedef enum kf_layout { KF_LAYOUT_LLAMA, KF_LAYOUT_GPT2 } kf_layout;
+
 enum { KF_MAX_EOS = 8 };
 
 /* How RoPE's frequencies are stretched for texts longer than those a model was first trained on. */
@@ -49,7 +52,8 @@ typedef struct kf_config {
     char **labels;   /* [n_labels]; id2label, or LABEL_0 … as transformers names them */
 
     /* decoders */
-    double rope_theta;
+    kf_layout layout;
+    double rope_theta; /* 0: no RoPE (GPT-2) */
     kf_rope_scaling rope_scaling;
     bool qk_norm;   /* RMSNorm over each head of Q and K before RoPE (Qwen3) */
     bool qkv_bias;  /* Qwen2; Llama and Qwen3 with attention_bias */

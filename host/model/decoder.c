@@ -1,5 +1,6 @@
-/* The forward pass of a decoder of the Llama family, its steps and its memory. The forward pass comes first.
- * What sets Llama, Qwen2 and Qwen3 apart is data: which biases there are, the norm over each head, the tied head.
+/* The forward pass of a decoder of the Llama family or GPT-2, its steps and its memory. The forward pass comes first.
+ * What sets Llama, Qwen2, Qwen3 and GPT-2 apart is data: which biases there are, the norm over each head, the tied
+ * head; which norm, whether positions are learnt or turned, whether the MLP has a gate.
  * Run its tests: ctest -R test_golden_decoder. */
 #include "model/decoder_internal.h"
 
@@ -12,12 +13,27 @@
 
 /* ---- the forward pass ---- */
 
-static void rmsnorm(const kf_decoder *m, kf_stream *s, void *out, const void *x, const float *gamma, size_t n) {
-    kf_rmsnorm(s, out, x, gamma, m->config.eps, n, m->config.hidden);
+/* RMSNorm or LayerNorm. */
+static void norm(const kf_decoder *m, kf_stream *s, void *out, const void *x, kf_decoder_norm w, size_t n) {
+    const kf_config *c = &m->config;
+    if (w.beta)
+        kf_layernorm(s, out, x, w.gamma, w.beta, c->eps, n, c->hidden);
+    else
+        kf_rmsnorm(s, out, x, w.gamma, c->eps, n, c->hidden);
 }
 
-/* context = Attention(RMSNorm(x)): new keys and values go to the cache first, then each row attends to all before it.
- */
+/* x = embed[id], or embed[id] + positions[position]. */
+static void forward_embeddings(const kf_decoder *m, kf_stream *s, const kf_batch *b) {
+    const size_t n = b->n_tokens, hidden = m->config.hidden;
+    kf_embed(s, m->x, m->embed, hidden, b->input_ids, m->sampler.last_token, n);
+    if (m->positions) {
+        kf_embed(s, m->normed, m->positions, hidden, b->position_ids, NULL, n);
+        kf_add(s, m->x, m->x, m->normed, n * hidden);
+    }
+    KF_DUMP_ROWS(m, s, m->x, n, hidden, "embeddings");
+}
+
+/* context = Attention(Norm(x)): new keys and values go to the cache first, then each row attends to all before it. */
 static void forward_attention(const kf_decoder *m, kf_stream *s, const kf_decoder_step *step, size_t layer_idx) {
     const kf_config *c = &m->config;
     const kf_decoder_layer *l = &m->layers[layer_idx];
@@ -27,7 +43,7 @@ static void forward_attention(const kf_decoder *m, kf_stream *s, const kf_decode
     const kf_qk_opts qk = {.rope = m->rope, .q_norm = l->q_norm, .k_norm = l->k_norm, .eps = c->eps};
     const size_t n = b->n_tokens, width = (c->n_heads + 2 * c->n_kv_heads) * c->head_dim; /* of a row of qkv */
 
-    rmsnorm(m, s, m->normed, m->x, l->norm_attention, n);
+    norm(m, s, m->normed, m->x, l->norm_attention, n);
     kf_linear(s, m->qkv, m->normed, l->wqkv, n, (kf_linear_opts){0});
     kf_rope_kv_write(s, cache, m->qkv, width, b, step->paged.slot_mapping, heads, &qk);
     kf_attention_paged(s, m->context, m->qkv, width, cache, b, &step->paged, heads);
@@ -45,10 +61,14 @@ static void forward_layer(const kf_decoder *m, kf_stream *s, const kf_decoder_st
     kf_linear(s, m->x, m->context, l->wo, n, (kf_linear_opts){.residual = m->x});
     KF_DUMP_ROWS(m, s, m->x, n, c->hidden, "layers.%zu.attention", layer_idx);
 
-    /* x = x + (act(y Wgateᵀ) * y Wupᵀ) Wdownᵀ, y = RMSNorm(x) */
-    rmsnorm(m, s, m->normed, m->x, l->norm_mlp, n);
-    kf_linear(s, m->gate_up, m->normed, l->w_gate_up, n, (kf_linear_opts){0});
-    kf_gated(s, m->gated, m->gate_up, c->act, n, c->intermediate);
+    /* x = x + (act(y Wgateᵀ) * y Wupᵀ) Wdownᵀ, or without a gate x + act(y Wupᵀ) Wdownᵀ; y = Norm(x) */
+    norm(m, s, m->normed, m->x, l->norm_mlp, n);
+    if (l->w_gate_up) {
+        kf_linear(s, m->gate_up, m->normed, l->w_gate_up, n, (kf_linear_opts){0});
+        kf_gated(s, m->gated, m->gate_up, c->act, n, c->intermediate);
+    } else {
+        kf_linear(s, m->gated, m->normed, l->w_up, n, (kf_linear_opts){.act = c->act});
+    }
     kf_linear(s, m->x, m->gated, l->w_down, n, (kf_linear_opts){.residual = m->x});
     KF_DUMP_ROWS(m, s, m->x, n, c->hidden, "layers.%zu.output", layer_idx);
 }
@@ -58,18 +78,15 @@ static void forward_head(const kf_decoder *m, kf_stream *s, const kf_decoder_ste
     const kf_config *c = &m->config;
     const size_t n = step->n_rows;
     kf_gather_rows(s, m->rows, m->x, m->in.row_idx, n, c->hidden);
-    rmsnorm(m, s, m->rows, m->rows, m->norm, n);
+    norm(m, s, m->rows, m->rows, m->norm, n);
     kf_linear(s, m->logits, m->rows, m->head, n, (kf_linear_opts){.out_f32 = true});
     kf_dump_rows(&m->dump, s, (kf_dump_view){m->logits, KF_F32, n, c->vocab_size, c->vocab_size}, "logits");
     kf_sample(s, m->out, m->logits, m->in.params, &m->sampler, n);
 }
 
 void kf_decoder_forward(const kf_decoder *m, kf_stream *s, const kf_decoder_step *step) {
-    const kf_config *c = &m->config;
-    const kf_batch *b = &step->batch;
-    kf_embed(s, m->x, m->embed, c->hidden, b->input_ids, m->sampler.last_token, b->n_tokens);
-    KF_DUMP_ROWS(m, s, m->x, b->n_tokens, c->hidden, "embeddings");
-    for (size_t i = 0; i < c->n_layers; i++) {
+    forward_embeddings(m, s, &step->batch);
+    for (size_t i = 0; i < m->config.n_layers; i++) {
         int64_t begin_ns = kf_trace_begin();
         forward_layer(m, s, step, i);
         kf_trace_pass("decoder layer", begin_ns, "layer", (int64_t)i);
@@ -294,7 +311,7 @@ static void carve_arena(kf_carve *a, kf_decoder *m) {
     m->normed = kf_carve_take(a, n * c->hidden, act);
     m->qkv = kf_carve_take(a, n * (c->n_heads + 2 * c->n_kv_heads) * c->head_dim, act);
     m->context = kf_carve_take(a, n * c->n_heads * c->head_dim, act);
-    m->gate_up = kf_carve_take(a, n * 2 * c->intermediate, act);
+    m->gate_up = kf_carve_take(a, c->layout == KF_LAYOUT_GPT2 ? 0 : n * 2 * c->intermediate, act);
     m->gated = kf_carve_take(a, n * c->intermediate, act);
     m->rows = kf_carve_take(a, n_seqs * c->hidden, act);
     m->logits = kf_carve_take(a, n_seqs * c->vocab_size, sizeof *m->logits);
@@ -351,7 +368,7 @@ static kf_status load(kf_decoder *m, const char *dir, const kf_decoder_opts *o, 
     size_t before = m->d->memory_bytes_used;
     KF_TRY(kf_decoder_load_weights(m, l));
     KF_TRY(make_cache(m, o));
-    KF_TRY(kf_decoder_load_rope(m, l));
+    if (m->config.rope_theta != 0) KF_TRY(kf_decoder_load_rope(m, l));
     m->weights_bytes = m->d->memory_bytes_used - before - kf_kv_cache_bytes(m->cache);
     kf_model_id(dir, m->config.hash + kf_checkpoint_hash(*ckpt), m->id, sizeof m->id);
     return make_arena(m, l);

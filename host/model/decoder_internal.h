@@ -6,14 +6,20 @@
 #include "model/decoder.h"
 #include "model/loader.h"
 
+/* RMSNorm, or LayerNorm where there is a beta. */
+typedef struct kf_decoder_norm {
+    float *gamma, *beta; /* f32 [hidden]; beta NULL: none */
+} kf_decoder_norm;
+
 typedef struct kf_decoder_layer {
-    float *norm_attention;  /* f32 [hidden] */
+    kf_decoder_norm norm_attention;
     kf_weight *wqkv;        /* [(n_heads + 2 n_kv_heads) * head_dim, hidden] */
     float *q_norm, *k_norm; /* f32 [head_dim], or NULL */
     kf_weight *wo;          /* [hidden, n_heads * head_dim] */
-    float *norm_mlp;        /* f32 [hidden] */
-    kf_weight *w_gate_up;   /* [2 * intermediate, hidden] */
-    kf_weight *w_down;      /* [hidden, intermediate] */
+    kf_decoder_norm norm_mlp;
+    kf_weight *w_gate_up; /* [2 * intermediate, hidden], or NULL: no gate */
+    kf_weight *w_up;      /* [intermediate, hidden], or NULL: a gate */
+    kf_weight *w_down;    /* [hidden, intermediate] */
 } kf_decoder_layer;
 
 /* A step's input: once in pinned host memory for each step, once on the device; both are cut alike, so that what was
@@ -46,11 +52,12 @@ struct kf_decoder {
     bool *slot_used; /* host [max_seqs], scratch of run's checks */
 
     /* weights */
-    void *embed; /* d->act [vocab_size, hidden] */
+    void *embed;     /* d->act [vocab_size, hidden] */
+    void *positions; /* d->act [max_positions, hidden], added to the embeddings; or NULL: RoPE has the positions */
     kf_decoder_layer *layers;
-    float *norm;     /* f32 [hidden] */
-    kf_weight *head; /* [vocab_size, hidden] */
-    kf_rope_table rope;
+    kf_decoder_norm norm;
+    kf_weight *head;    /* [vocab_size, hidden] */
+    kf_rope_table rope; /* NULLs: positions has them */
 
     /* activations, in one block; T = max_tokens, S = max_seqs */
     void *arena;
@@ -59,8 +66,8 @@ struct kf_decoder {
     void *normed;       /* d->act [T, hidden] */
     void *qkv;          /* d->act [T, n_heads + 2 n_kv_heads, head_dim] */
     void *context;      /* d->act [T, n_heads, head_dim] */
-    void *gate_up;      /* d->act [T, 2, intermediate] */
-    void *gated;        /* d->act [T, intermediate] */
+    void *gate_up;      /* d->act [T, 2, intermediate]; of no size where there is no gate */
+    void *gated;        /* d->act [T, intermediate], what the last product of a layer reads */
     void *rows;         /* d->act [S, hidden], those that draw a token */
     float *logits;      /* f32 [S, vocab_size] */
     kf_sample_out *out; /* [S] */

@@ -195,14 +195,30 @@ typedef struct stack {
     kf_weight_part parts[KF_LINEAR_PARTS_MAX];
 } stack;
 
+/* [n_rows, n_columns] to [n_columns, n_rows]. */
+static kf_status transpose(const char *name, host_tensor *t, size_t n_rows, size_t n_columns) {
+    const size_t bytes = kf_dtype_bytes(t->dtype);
+    char *turned = malloc(n_rows * n_columns * bytes + 1);
+    if (!turned)
+        return KF_FAIL(KF_ERR_NO_MEMORY, "tensor %s: no memory for %zu bytes on the host", name,
+                       n_rows * n_columns * bytes);
+    for (size_t c = 0; c < n_columns; c++)
+        for (size_t r = 0; r < n_rows; r++)
+            memcpy(turned + (c * n_rows + r) * bytes, (const char *)t->data + (r * n_columns + c) * bytes, bytes);
+    free(t->data);
+    t->data = turned;
+    return KF_OK;
+}
+
 static kf_status read_part(kf_loader *l, const kf_linear_part *p, size_t n_in, stack *st, size_t i) {
     char weight[KF_TENSOR_NAME_MAX], bias[KF_TENSOR_NAME_MAX];
     kf_checkpoint *c = p->ckpt ? p->ckpt : l->ckpt;
     const char *at = p->ckpt ? "" : l->at;
     full_name(at, p->name, ".weight", weight);
     full_name(at, p->name, ".bias", bias);
-    const size_t shape[] = {p->n_out, n_in};
-    KF_TRY(read_host(c, weight, shape, 2, &st->weights[i]));
+    const size_t shape[] = {p->n_out, n_in}, turned[] = {n_in, p->n_out};
+    KF_TRY(read_host(c, weight, p->transposed ? turned : shape, 2, &st->weights[i]));
+    if (p->transposed) KF_TRY(transpose(weight, &st->weights[i], n_in, p->n_out));
     if (p->bias) KF_TRY(read_host(c, bias, shape, 1, &st->biases[i]));
     return KF_OK;
 }

@@ -48,11 +48,12 @@ kf_status kf_load_host(kf_loader *l, const char *name, const size_t *shape, size
 /* n f32 from the host in device memory. */
 kf_status kf_load_f32(kf_loader *l, const float *x, size_t n, const char *what, float **out);
 
-/* One matrix of a stack: NAME.weight [n_out, n_in] and, with bias, NAME.bias [n_out]. */
+/* One matrix of a stack: NAME.weight [n_out, n_in], or transposed [n_in, n_out] (GPT-2's Conv1D), and, with bias,
+ * NAME.bias [n_out]. */
 typedef struct kf_linear_part {
     const char *name;
     size_t n_out;
-    bool bias;
+    bool bias, transposed;
     kf_checkpoint *ckpt; /* NULL: the loader's, after `at`; else NAME alone in that one */
 } kf_linear_part;
 

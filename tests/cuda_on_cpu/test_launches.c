@@ -8,9 +8,9 @@
 static const kf_device_opts opts = {.dtype = KF_BF16, .batch_invariant_off = true};
 
 /* rmsnorm, QKV, rope_kv_write, attention, output, rmsnorm, gate and up, gated, down; before all the embedding, after
- * all gather, rmsnorm, head and sample. */
+ * all gather, rmsnorm, head and sample. GPT-2 has no gate, but positions to look up and to add. */
 static size_t decoder_launches(const kf_config *c) {
-    return 9 * c->n_layers + 5;
+    return c->layout == KF_LAYOUT_GPT2 ? 8 * c->n_layers + 7 : 9 * c->n_layers + 5;
 }
 
 /* QKV, attention, output, layernorm, up with GELU, down, layernorm; before all the embedding with its layernorm, after
@@ -52,6 +52,7 @@ static void decoders(void **state) {
     decoder_case("llama");
     decoder_case("qwen2");
     decoder_case("qwen3");
+    decoder_case("gpt2");
 }
 
 static void bert(void **state) {

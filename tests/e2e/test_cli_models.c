@@ -168,7 +168,8 @@ static void test_diff(void **state) {
     assert_int_equal(r.code, 1);
     assert_string_equal(json_string_value(json_object_get(doc, "first")), "embeddings");
     json_decref(doc);
-    static const char *const models[] = {"bert_sequence", "bert_token", "bert_trunk", "llama", "qwen2", "qwen3"};
+    static const char *const models[] = {"bert_sequence", "bert_token", "bert_trunk", "llama",
+                                         "qwen2",         "qwen3",      "gpt2"};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) { /* and what transformers saw is a reference too */
         char model[512], reference[600];
         snprintf(model, sizeof model, GOLDEN "%s", models[i]);

@@ -15,9 +15,9 @@ import pathlib
 import shutil
 
 import torch
-from safetensors.torch import save_file
-from transformers import (BertConfig, BertForSequenceClassification, BertForTokenClassification, BertModel, LlamaConfig,
-                          LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
+from safetensors.torch import load_file, save_file
+from transformers import (BertConfig, BertForSequenceClassification, BertForTokenClassification, BertModel, GPT2Config,
+                          GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 from transformers.activations import ACT2CLS, ACT2FN
 
 DATA = pathlib.Path(__file__).parent / "data"
@@ -29,16 +29,19 @@ def randomise(model, seed):
     g = torch.Generator().manual_seed(seed)
     for name, p in model.named_parameters():
         x = torch.randn(p.shape, generator=g)
-        if "norm" in name.lower() and name.endswith("weight"):
+        if ("norm" in name.lower() or "ln_" in name) and name.endswith("weight"):
             p.data = 1 + 0.3 * x
         elif p.dim() == 1 and name.endswith("act_fn.weight"):
             p.data = 0.3 + 0.2 * x  # prelu's slope
         elif name.endswith("bias"):
             p.data = 0.3 * x
-        elif "embed" in name:
+        elif ".wte." in name:
+            p.data = 0.3 * x  # tied: larger, and a token's best successor is itself
+        elif "embed" in name or ".wpe." in name:
             p.data = 0.8 * x
         else:
-            p.data = (2.6 if name == "lm_head.weight" else 1.6) * x / p.shape[1] ** 0.5
+            n_in = p.shape[0] if ".c_" in name else p.shape[1]  # GPT-2's Conv1D is [n_in, n_out]
+            p.data = (2.6 if name == "lm_head.weight" else 1.6) * x / n_in ** 0.5
     model.tie_weights()
     return model.eval()
 
@@ -185,6 +188,13 @@ def bert_trunk_with_heads(folder, seed):
 
 
 def hook_decoder(model, rows):
+    if isinstance(model, GPT2LMHeadModel):
+        rows.output_of(model.transformer.drop, "embeddings")
+        for i, layer in enumerate(model.transformer.h):
+            rows.input_of(layer.attn.c_proj, f"layers.{i}.context")
+            rows.input_of(layer.ln_2, f"layers.{i}.attention")
+            rows.output_of(layer, f"layers.{i}.output")
+        return
     rows.output_of(model.model.embed_tokens, "embeddings")
     for i, layer in enumerate(model.model.layers):
         rows.input_of(layer.self_attn.o_proj, f"layers.{i}.context")
@@ -221,6 +231,12 @@ def decoder(folder, cls, config, dtype, seed, lengths):
     print(f"{folder.name}: seed {seed}, logits' std {rows.tensors['logits'].std():.2f}, "
           f"{len(set(text.flatten().tolist()))} different tokens in {text.numel()}")
     save(folder, model, dtype, {**rows.tensors, **flat(ids), "greedy": text})
+
+
+def without_prefix(path):
+    """GPT-2's own file, of before transformers had prefixes, names its tensors so."""
+    tensors = load_file(path)
+    save_file({k.removeprefix("transformer."): v for k, v in tensors.items()}, path, metadata={"format": "pt"})
 
 
 def activations(path):
@@ -274,6 +290,14 @@ def main():
                         num_key_value_heads=2, max_position_embeddings=72, rms_norm_eps=2e-3, rope_theta=350.0,
                         tie_word_embeddings=False, rope_scaling={"type": "linear", "factor": 2.6}, **eager),
             torch.float32, 25, [12, 41])
+    gpt2 = {"attn_implementation": "eager", "bos_token_id": None, "eos_token_id": 1}
+    decoder(DATA / "gpt2", GPT2LMHeadModel,
+            GPT2Config(vocab_size=107, n_embd=48, n_layer=2, n_head=4, n_positions=88, layer_norm_epsilon=2e-3,
+                       activation_function="gelu_new", **gpt2), torch.float32, 26, [7, 40, 1, 22])
+    without_prefix(DATA / "gpt2" / "model.safetensors")
+    decoder(DATA / "gpt2_untied", GPT2LMHeadModel,
+            GPT2Config(vocab_size=83, n_embd=56, n_layer=2, n_head=4, n_inner=68, n_positions=72, layer_norm_epsilon=3e-3,
+                       activation_function="relu", tie_word_embeddings=False, **gpt2), torch.bfloat16, 27, [18, 33])
 
 
 if __name__ == "__main__":

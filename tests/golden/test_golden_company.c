@@ -249,6 +249,7 @@ static void decoder_models(const golden_device *on) {
     assert_int_equal(decoder_case("qwen3", on), 0);
     assert_int_equal(decoder_case("qwen2", on), 0);
     assert_int_equal(decoder_case("llama", on), 0);
+    assert_int_equal(decoder_case("gpt2", on), 0);
 }
 
 static void test_decoders(void **state) {

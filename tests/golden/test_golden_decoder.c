@@ -1,10 +1,10 @@
-/* Aim: Qwen3, Qwen2 and Llama, without and with scaled RoPE, compute what transformers computes. Method: all prompts of
- * a checkpoint in one ragged step, every layer within 1e-5 of its largest value and the logits within 1e-4 in f32, both
- * within 2e-2 in bf16, on every device; then in f32 the greedy text, token by token with one step always enqueued
- * ahead, must be transformers' text. */
+/* Aim: Qwen3, Qwen2, Llama (without and with scaled RoPE) and GPT-2 compute what transformers computes. Method: all
+ * prompts of a checkpoint in one ragged step, every layer within 1e-5 of its largest value and the logits within 1e-4
+ * in f32, both within 2e-2 in bf16, on every device; then in f32 the greedy text, token by token with one step always
+ * enqueued ahead, must be transformers' text. */
 #include "golden_run.h"
 
-static const char *const models[] = {"qwen3", "qwen2", "llama", "llama3", "llama_linear"};
+static const char *const models[] = {"qwen3", "qwen2", "llama", "llama3", "llama_linear", "gpt2", "gpt2_untied"};
 enum { N_MODELS = sizeof models / sizeof *models };
 
 static void all_layers(const golden_device *on) {

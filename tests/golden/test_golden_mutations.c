@@ -197,6 +197,41 @@ static void rope_factors_swapped(kf_stream *s, kf_kv_layer cache, void *qkv, siz
     right.rope_kv_write(s, cache, qkv, stride, b, slots, h, &swapped);
 }
 
+/* Learnt positions: the only rows that are looked up without last tokens. */
+static void embed_positions_from_one(kf_stream *s, void *out, const void *table, size_t hidden, const int32_t *ids,
+                                     const int32_t *last_token, size_t n_tokens) {
+    right.embed(s, out, last_token ? table : act_at(s, table, hidden), hidden, ids, last_token, n_tokens);
+}
+
+static void add_nothing(kf_stream *s, void *out, const void *x, const void *y, size_t n) {
+    (void)s, (void)y, (void)n;
+    assert_ptr_equal(out, x);
+}
+
+/* The last norm, as above. */
+static void layernorm_without_the_last(kf_stream *s, void *out, const void *x, const void *gamma, const void *beta,
+                                       float eps, size_t n_rows, size_t hidden) {
+    if (out == x) return;
+    right.layernorm(s, out, x, gamma, beta, eps, n_rows, hidden);
+}
+
+/* Conv1D read as Linear: in a square matrix no shape tells. */
+static kf_status pack_square_as_it_lies(kf_device *d, const kf_weight_desc *desc, kf_weight **out) {
+    const size_t n = desc->n_in, bytes = kf_dtype_bytes(desc->dtype);
+    kf_weight_desc copy = *desc;
+    kf_weight_part part = desc->parts[0];
+    if (desc->n_parts != 1 || part.n_out != n) return right.weight_pack(d, desc, out);
+    char *turned = malloc(n * n * bytes);
+    assert_non_null(turned);
+    for (size_t i = 0; i < n * n; i++)
+        memcpy(turned + i * bytes, (const char *)part.data + (i % n * n + i / n) * bytes, bytes);
+    part.data = turned;
+    copy.parts = &part;
+    kf_status status = right.weight_pack(d, &copy, out);
+    free(turned);
+    return status;
+}
+
 static void paged_sees_the_next(kf_stream *s, void *out, const void *q, size_t q_stride, kf_kv_layer cache,
                                 const kf_batch *b, const kf_paged *p, kf_heads h) {
     int32_t *kv_len = fetch(s, p->kv_len, b->n_seqs * sizeof *kv_len);
@@ -332,6 +367,32 @@ static const mutation mutations[] = {
     {.what = "scores scaled by hidden", .model = "qwen3", .ops = {.attention_paged = paged_scaled_by_hidden}},
     {.what = "no residual", .model = "llama", .ops = {.linear = linear_without_residual}},
     {.what = "weights rounded to bf16", .model = "llama", .weights = KF_BF16},
+
+    {.what = "nothing", .control = true, .model = "gpt2"},
+    {.what = "eps is the default's",
+     .model = "gpt2",
+     .field = "layer_norm_epsilon",
+     .value = "1e-5",
+     .bf16_right = "0.5"},
+    {.what = "GELU by erf",
+     .model = "gpt2",
+     .field = "activation_function",
+     .value = "\"gelu\"",
+     .bf16_right = "\"relu\""},
+    {.what = "activation is GELU", .model = "gpt2_untied", .field = "activation_function", .value = "\"gelu_new\""},
+    {.what = "no positions", .model = "gpt2", .ops = {.add = add_nothing}},
+    {.what = "positions from 1", .model = "gpt2_untied", .ops = {.embed = embed_positions_from_one}},
+    {.what = "norm without beta", .model = "gpt2", .ops = {.layernorm = layernorm_without_beta}},
+    {.what = "no last norm", .model = "gpt2_untied", .ops = {.layernorm = layernorm_without_the_last}},
+    {.what = "products without bias", .model = "gpt2", .ops = {.weight_pack = pack_without_output_bias}},
+    {.what = "a square Conv1D as it lies", .model = "gpt2", .ops = {.weight_pack = pack_square_as_it_lies}},
+    {.what = "mask one too long", .model = "gpt2", .ops = {.attention_paged = paged_sees_the_next}},
+    {.what = "no residual", .model = "gpt2_untied", .ops = {.linear = linear_without_residual}},
+    {.what = "the head is the embedding table",
+     .model = "gpt2_untied",
+     .field = "tie_word_embeddings",
+     .value = "true"},
+    {.what = "weights rounded to bf16", .model = "gpt2", .weights = KF_BF16},
 };
 
 /* ---- applying one ---- */
@@ -339,6 +400,8 @@ static const mutation mutations[] = {
 static void spoil(kf_device *d, const struct kf_device_ops *with) {
     spoil_open(d);
     if (with->weight_pack) spoilt.weight_pack = with->weight_pack;
+    if (with->embed) spoilt.embed = with->embed;
+    if (with->add) spoilt.add = with->add;
     if (with->embed_bert) spoilt.embed_bert = with->embed_bert;
     if (with->linear) spoilt.linear = with->linear;
     if (with->layernorm) spoilt.layernorm = with->layernorm;

@@ -117,7 +117,7 @@ static void *shifted(place p, const float *v, size_t n) {
     return dev + p.shift * kf_dtype_bytes(p.t->d->act);
 }
 
-enum { PLACE_ROWS = 5, PLACE_WIDTH = 896, PLACE_N = PLACE_ROWS * PLACE_WIDTH, PLACE_OUTS = 6 };
+enum { PLACE_ROWS = 5, PLACE_WIDTH = 896, PLACE_N = PLACE_ROWS * PLACE_WIDTH, PLACE_OUTS = 7 };
 
 /* The results of every operation on rows, laid end to end. */
 static float *rows_at(place p, const float *x, const float *gamma, const kf_weight *w) {
@@ -125,7 +125,7 @@ static float *rows_at(place p, const float *x, const float *gamma, const kf_weig
     float *all = malloc(PLACE_OUTS * PLACE_N * sizeof *all), *dgamma = put_f32(t, gamma, PLACE_WIDTH);
     const int32_t cu[] = {0, 2, PLACE_ROWS}, rows[PLACE_ROWS] = {4, 1, 1, 0, 3};
     void *in = shifted(p, x, 2 * PLACE_N), *outs[PLACE_OUTS];
-    const size_t counts[PLACE_OUTS] = {PLACE_N, PLACE_N, PLACE_N, PLACE_N, PLACE_N, 2 * PLACE_WIDTH};
+    const size_t counts[PLACE_OUTS] = {PLACE_N, PLACE_N, PLACE_N, PLACE_N, PLACE_N, PLACE_N, 2 * PLACE_WIDTH};
     assert_non_null(all);
     for (size_t i = 0; i < PLACE_OUTS; i++)
         outs[i] = shifted(p, NULL, PLACE_N);
@@ -134,7 +134,8 @@ static float *rows_at(place p, const float *x, const float *gamma, const kf_weig
     kf_gated(t->s, outs[2], in, KF_ACT_SILU, PLACE_ROWS, PLACE_WIDTH);
     kf_activate(t->s, outs[3], in, KF_ACT_GELU, PLACE_N);
     kf_gather_rows(t->s, outs[4], in, put_i32(t, rows, PLACE_ROWS), PLACE_ROWS, PLACE_WIDTH);
-    kf_mean_rows(t->s, outs[5], in, put_i32(t, cu, 3), 2, PLACE_WIDTH);
+    kf_add(t->s, outs[5], in, in, PLACE_N);
+    kf_mean_rows(t->s, outs[6], in, put_i32(t, cu, 3), 2, PLACE_WIDTH);
     size_t done = 0;
     for (size_t i = 0; i < PLACE_OUTS; done += counts[i++]) {
         float *got = get(t, outs[i], counts[i], t->d->act);
@@ -150,7 +151,7 @@ static float *rows_at(place p, const float *x, const float *gamma, const kf_weig
 }
 
 static void op_place(bench *t) {
-    enum { N_ALL = 5 * PLACE_N + 2 * PLACE_WIDTH + PLACE_ROWS * 7 };
+    enum { N_ALL = 6 * PLACE_N + 2 * PLACE_WIDTH + PLACE_ROWS * 7 };
     float *x = normal(t, 2 * PLACE_N, 1), *gamma = normal(t, PLACE_WIDTH, 1), *w = normal(t, 7 * PLACE_WIDTH, 1);
     kf_weight *weight; /* of 7 outputs: no library's product */
     kf_weight_part part = {.data = w, .n_out = 7};

@@ -67,6 +67,22 @@ static void op_gated(bench *t) {
         gated(t, 2, widths[i]);
 }
 
+/* In place on either side, and apart. */
+static void op_add(bench *t) {
+    for (size_t n = 1, turn = 0; n < 70000; n = n * 13 + 4, turn++) {
+        float *x = normal(t, n, 4), *y = normal(t, n, 4);
+        double *want = doubles(n);
+        void *dx = put_act(t, x, n), *dy = put_act(t, y, n);
+        for (size_t i = 0; i < n; i++)
+            want[i] = (double)x[i] + (double)y[i];
+        void *out = turn % 3 == 0 ? put_act(t, NULL, n) : turn % 3 == 1 ? dx : dy;
+        kf_add(t->s, out, dx, dy, n);
+        check_act(t, "add", out, want, n, t->c->limit);
+        bench_clear(t);
+        free(x), free(y), free(want);
+    }
+}
+
 /* ---- rows of tables ---- */
 
 static void tables(bench *t, size_t n_rows, size_t width) {
@@ -137,10 +153,7 @@ static void op_products(bench *t) {
 
 int main(void) {
     static const operation operations[] = {
-        {"norms", op_norms},
-        {"gated", op_gated},
-        {"tables", op_tables},
-        {"products", op_products},
+        {"norms", op_norms}, {"gated", op_gated}, {"add", op_add}, {"tables", op_tables}, {"products", op_products},
     };
     return run_table("shapes", operations, COUNT(operations));
 }

@@ -83,6 +83,24 @@ static void test_decoders(void **state) {
     assert_int_equal(c.head_dim, 128); /* Qwen3Config's default */
 }
 
+static void test_gpt2(void **state) {
+    (void)state;
+    kf_config c = {0};
+    assert_ok(read_with("gpt2", NULL, NULL, &c));
+    assert_true(c.family == KF_FAMILY_DECODER && c.layout == KF_LAYOUT_GPT2 && c.act == KF_ACT_GELU_TANH && c.tied);
+    assert_true(c.vocab_size == 107 && c.hidden == 48 && c.intermediate == 192 && c.n_layers == 2 && c.n_heads == 4);
+    assert_true(c.n_kv_heads == 4 && c.head_dim == 12 && c.max_positions == 88 && c.rope_theta == 0);
+    assert_true(fabsf(c.eps - 2e-3f) < 1e-9f && c.n_eos == 1 && c.eos_ids[0] == 1);
+    assert_ok(read_with("gpt2_untied", NULL, NULL, &c));
+    assert_true(!c.tied && c.intermediate == 68 && c.act == KF_ACT_RELU);
+    assert_ok(read_with("gpt2", "n_positions", NULL, &c)); /* GPT2Config's defaults */
+    assert_int_equal(c.max_positions, 1024);
+    assert_ok(read_with("gpt2", "layer_norm_epsilon", NULL, &c));
+    assert_true(c.eps == 1e-5f);
+    assert_ok(read_with("gpt2_untied", "activation_function", NULL, &c));
+    assert_int_equal(c.act, KF_ACT_GELU_TANH);
+}
+
 #define LLAMA3 "\"factor\": 5.5, \"low_freq_factor\": 0.9, \"high_freq_factor\": 4.6"
 
 static bool is_llama3(const kf_rope_scaling *s) {
@@ -175,6 +193,14 @@ static void test_refusals(void **state) {
         {"qwen3", "rope_parameters", "{\"partial_rotary_factor\": 0.5}", KF_ERR_UNSUPPORTED,
          "partial_rotary_factor is 0.5"},
         {"qwen3", "partial_rotary_factor", "0.5", KF_ERR_UNSUPPORTED, "partial_rotary_factor is 0.5"},
+        {"gpt2", "n_embd", NULL, KF_ERR_CORRUPT, "no n_embd"},
+        {"gpt2", "n_head", "5", KF_ERR_CORRUPT, "n_embd 48 is no multiple of n_head 5"},
+        {"gpt2", "model_type", "\"llama\"", KF_ERR_UNSUPPORTED, "GPT2LMHeadModel wants \"gpt2\""},
+        {"gpt2", "activation_function", "7", KF_ERR_CORRUPT, "activation_function must be a name"},
+        {"gpt2", "scale_attn_weights", "false", KF_ERR_UNSUPPORTED, "scale_attn_weights is false"},
+        {"gpt2", "scale_attn_by_inverse_layer_idx", "true", KF_ERR_UNSUPPORTED, "attention scaled by the layer"},
+        {"gpt2", "add_cross_attention", "true", KF_ERR_UNSUPPORTED, "cross-attention is not built"},
+        {"gpt2", "quantization_config", "{\"bits\": 4}", KF_ERR_UNSUPPORTED, "quantised weights are not built"},
         {"qwen3", "use_sliding_window", "true", KF_ERR_UNSUPPORTED, "sliding-window attention is not built"},
         {"qwen3", "layer_types", "[\"full_attention\", \"sliding_attention\"]", KF_ERR_UNSUPPORTED,
          "layer_types[1] is \"sliding_attention\""},
@@ -219,8 +245,8 @@ static void test_files(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bert),     cmocka_unit_test(test_decoders), cmocka_unit_test(test_rope_scaling),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_files),
+        cmocka_unit_test(test_bert),         cmocka_unit_test(test_decoders), cmocka_unit_test(test_gpt2),
+        cmocka_unit_test(test_rope_scaling), cmocka_unit_test(test_refusals), cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,4 +1,5 @@
-/* Activations, and the gate of a gated feed-forward (SwiGLU, arXiv 2002.05202); the functions are the inner loops'. */
+/* Activations, and the gate of a gated feed-forward (SwiGLU, arXiv 2002.05202): the functions are the inner loops'; and
+ * sums. */
 #include "device/cpu/cpu.h"
 
 typedef struct act_job {
@@ -18,6 +19,23 @@ void kf_cpu_activate(kf_stream *s, void *out, const void *x, kf_activation act, 
     if (!kf_cpu_runs(s)) return;
     act_job j = {.loops = kf_cpu_loops_of(s), .out = out, .x = x, .act = act};
     kf_cpu_parallel_for(s, n, KF_CPU_GRAIN, activate_body, &j);
+}
+
+typedef struct add_job {
+    float *out;
+    const float *x, *y;
+} add_job;
+
+static void add_body(void *arg, size_t first, size_t last) {
+    const add_job *j = arg;
+    for (size_t i = first; i < last; i++)
+        j->out[i] = j->x[i] + j->y[i];
+}
+
+void kf_cpu_add(kf_stream *s, void *out, const void *x, const void *y, size_t n) {
+    if (!kf_cpu_runs(s)) return;
+    add_job j = {.out = out, .x = x, .y = y};
+    kf_cpu_parallel_for(s, n, KF_CPU_GRAIN, add_body, &j);
 }
 
 static void gated_body(void *arg, size_t first, size_t last) {

@@ -41,6 +41,7 @@ static const struct kf_device_ops cpu_ops = {
     .attention_paged = kf_cpu_attention_paged,
     .gated = kf_cpu_gated,
     .activate = kf_cpu_activate,
+    .add = kf_cpu_add,
     .gather_rows = kf_cpu_gather_rows,
     .mean_rows = kf_cpu_mean_rows,
     .mark_seen = kf_cpu_mark_seen,

@@ -71,6 +71,10 @@ static void null_attention_paged(kf_stream *s, void *out, const void *q, size_t 
     (void)s, (void)out, (void)q, (void)q_stride, (void)cache, (void)b, (void)p, (void)h;
 }
 
+static void null_add(kf_stream *s, void *out, const void *x, const void *y, size_t n) {
+    (void)s, (void)out, (void)x, (void)y, (void)n;
+}
+
 static void null_gated(kf_stream *s, void *out, const void *gate_up, kf_activation act, size_t n_rows, size_t width) {
     (void)s, (void)out, (void)gate_up, (void)act, (void)n_rows, (void)width;
 }
@@ -141,6 +145,7 @@ static const struct kf_device_ops null_ops = {
     .attention_paged = null_attention_paged,
     .gated = null_gated,
     .activate = null_activate,
+    .add = null_add,
     .gather_rows = null_rows,
     .mean_rows = null_rows,
     .mark_seen = null_mark_seen,
