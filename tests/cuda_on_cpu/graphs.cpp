@@ -10,17 +10,17 @@
 
 namespace oncpu {
 
-static std::vector<cudaGraph_t> graphs; /* all that were made */
-static std::vector<cudaGraphExec_t> executables;
+static std::deque<CUgraph_st> graphs; /* all that were made */
+static std::deque<CUgraphExec_st> executables;
 
 cudaError_t refused_by_capture(const char *call_name) {
     bool refused = false;
-    for (cudaGraph_t g : graphs) {
-        if (!g->under_way) continue;
-        const bool mine = g->thread == std::this_thread::get_id();
-        if (g->mode == cudaStreamCaptureModeRelaxed || (!mine && g->mode != cudaStreamCaptureModeGlobal)) continue;
+    for (CUgraph_st &g : graphs) {
+        if (!g.under_way) continue;
+        const bool mine = g.thread == std::this_thread::get_id();
+        if (g.mode == cudaStreamCaptureModeRelaxed || (!mine && g.mode != cudaStreamCaptureModeGlobal)) continue;
         fprintf(stderr, "cuda on cpu: %s during stream capture\n", call_name);
-        refused = g->lost = true;
+        refused = g.lost = true;
     }
     return refused ? error(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
@@ -81,12 +81,11 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
     if (s == &default_stream) return error(cudaErrorStreamCaptureUnsupported);
     if (s->captured) return error(cudaErrorIllegalState);
     oncpu_calls.captures++;
-    cudaGraph_t g = new CUgraph_st;
+    cudaGraph_t g = &graphs.emplace_back();
     g->under_way = true;
     g->origin = s;
     g->mode = mode;
     g->thread = std::this_thread::get_id();
-    graphs.push_back(g);
     s->captured = g;
     s->last.clear();
     return cudaSuccess;
@@ -132,9 +131,8 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsign
     cudaGraph_t g = alive(graph, "cudaGraphInstantiate", "graph");
     if (g->under_way) return error(cudaErrorInvalidValue);
     oncpu_calls.allocations++;
-    cudaGraphExec_t x = new CUgraphExec_st;
+    cudaGraphExec_t x = &executables.emplace_back();
     x->nodes = g->nodes;
-    executables.push_back(x);
     *out = x;
     return cudaSuccess;
 }

@@ -13,9 +13,9 @@
 namespace oncpu {
 
 CUstream_st default_stream;
-std::vector<cudaStream_t> streams; /* the others */
-static std::vector<cudaStream_t> destroyed_streams;
-static std::vector<cudaEvent_t> events;
+std::vector<cudaStream_t> streams; /* the others, that are alive */
+static std::deque<CUstream_st> all_streams;
+static std::deque<CUevent_st> all_events;
 
 bool late = getenv("KF_ONCPU_LAZY") && !strcmp(getenv("KF_ONCPU_LAZY"), "1");
 
@@ -165,7 +165,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags) {
     call lock;
     if (cudaError_t e = device_status()) return error(e);
     oncpu_calls.allocations++;
-    cudaStream_t s = new CUstream_st;
+    cudaStream_t s = &all_streams.emplace_back();
     s->waits_for_default = !(flags & cudaStreamNonBlocking);
     streams.push_back(s);
     *out = s;
@@ -184,7 +184,6 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     run_all(s);
     s->destroyed = true;
     streams.erase(std::find(streams.begin(), streams.end(), s));
-    destroyed_streams.push_back(s);
     return cudaSuccess;
 }
 
@@ -222,8 +221,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) {
     call lock;
     if (cudaError_t e = device_status()) return error(e);
     oncpu_calls.allocations++;
-    events.push_back(new CUevent_st);
-    *out = events.back();
+    *out = &all_events.emplace_back();
     return cudaSuccess;
 }
 

@@ -74,7 +74,8 @@ static void divergence(void **) {
 
 __global__ static void shared_overrun(int last) {
     SHARED_ARRAY(int, row, [64]);
-    row[(int)threadIdx.x == last ? 64 : threadIdx.x] = 1;
+    int *at = row; /* or UndefinedBehaviorSanitizer knows the bound */
+    at[(int)threadIdx.x == last ? 64 : threadIdx.x] = 1;
 }
 static void write_past_shared() {
     RUN(1, 64, shared_overrun, 63);
