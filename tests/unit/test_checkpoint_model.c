@@ -111,6 +111,26 @@ static void test_config_does_not_fit(void **state) {
     assert_refused(try_decoder(), KF_ERR_NOT_FOUND, "self_attn.q_norm.weight");
 }
 
+/* GPT-2's matrices lie [n_in, n_out], and its tensors have a prefix or none. */
+static void test_gpt2_does_not_fit(void **state) {
+    (void)state;
+    start_from("gpt2");
+    assert_ok(try_decoder());
+    change("config.json", "n_inner", "193");
+    assert_refused(try_decoder(), KF_ERR_CORRUPT,
+                   "tensor h.0.mlp.c_fc.weight has shape [48, 192], its config wants [48, 193]");
+    start_from("gpt2");
+    change("config.json", "n_positions", "89");
+    assert_refused(try_decoder(), KF_ERR_CORRUPT, "tensor wpe.weight has shape [88, 48], its config wants [89, 48]");
+    start_from("gpt2");
+    change("config.json", "tie_word_embeddings", "false");
+    assert_refused(try_decoder(), KF_ERR_NOT_FOUND, "no tensor lm_head.weight, wanted with shape [107, 48]");
+    start_from("gpt2_untied");
+    assert_ok(try_decoder());
+    change("config.json", "n_layer", "3");
+    assert_refused(try_decoder(), KF_ERR_NOT_FOUND, "no tensor transformer.h.2.ln_1.weight, wanted with shape [56]");
+}
+
 /* Checkpoints from before 2019 spell LayerNorm's weight and bias gamma and beta. */
 static void test_old_names(void **state) {
     (void)state;
@@ -405,6 +425,7 @@ static void test_each_allocation_fails(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_config_does_not_fit),
+        cmocka_unit_test(test_gpt2_does_not_fit),
         cmocka_unit_test(test_old_names),
         cmocka_unit_test(test_the_wrong_family),
         cmocka_unit_test(test_truncated),
