@@ -1,7 +1,7 @@
-/* Aim: attention at the shapes where fast kernels change their ways: each head_dim, lengths at the borders of tiles,
- * pieces and splits, ragged batches with empty sequences and padding rows.
- * Method: every sequence of a batch against a reference in double precision, then alone: its bits must be the same.
- * What lies behind the last token stays as it was. */
+/* Aim: attention at the shapes where fast kernels change their ways, and small ones by hand: each head_dim, lengths at
+ * the borders of tiles, pieces and splits, ragged batches with empty sequences and padding rows. Method: every sequence
+ * of a batch against a reference in double precision, then alone: its bits must be the same. What lies behind the last
+ * token stays as it was. */
 #include "ops/harness.h"
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
@@ -271,9 +271,157 @@ static void op_paged_shared(bench *t) {
         paged(t, 14, 2, head_dim, ways, COUNT(ways));
 }
 
+/* ---- the same by hand-picked batches, plain rows in odd places ---- */
+
+static void small_case(bench *t, const int32_t *cu, size_t n_seqs, size_t n_heads, size_t head_dim, float scale) {
+    size_t n_tokens = (size_t)cu[n_seqs], width = n_heads * head_dim, longest = 0;
+    float *qkv = normal(t, n_tokens * 3 * width, 1.5f);
+    for (size_t i = 0; i < n_tokens * 3 * width && scale > 1; i++)
+        qkv[i] = roundf(qkv[i]); /* scores in the hundreds, exactly: only their softmax is in question */
+    double *want = doubles(n_tokens * width);
+    size_t at[512];
+    for (size_t s = 0; s < n_seqs; s++) {
+        size_t begin = (size_t)cu[s], n = (size_t)cu[s + 1] - begin;
+        if (n > longest) longest = n;
+        for (size_t i = 0; i < n; i++)
+            at[i] = (begin + i) * 3 * width;
+        for (size_t i = begin; i < begin + n; i++)
+            for (size_t h = 0; h < n_heads; h++) {
+                const float *q = qkv + h * head_dim;
+                attend(want + i * width + h * head_dim, q + i * 3 * width, q + width, q + 2 * width, at, n, head_dim,
+                       (double)scale);
+            }
+    }
+    kf_batch b = {
+        .n_seqs = n_seqs, .n_tokens = n_tokens, .max_seqlen = longest, .cu_seqlens = put_i32(t, cu, n_seqs + 1)};
+    kf_heads heads = {.n_heads = n_heads, .n_kv_heads = n_heads, .head_dim = head_dim, .scale = scale};
+    void *out = put_act(t, NULL, n_tokens * width);
+    kf_attention(t->s, out, put_act(t, qkv, n_tokens * 3 * width), &b, heads);
+    check_act(t, "attention", out, want, n_tokens * width, t->c->limit);
+    bench_clear(t);
+    free(qkv), free(want);
+}
+
+static void op_small(bench *t) {
+    small_case(t, (int32_t[]){0, 1}, 1, 1, 1, 1);
+    small_case(t, (int32_t[]){0, 1, 4, 4, 20, 37, 37, 70}, 7, 3, 20, 0.3f);
+    small_case(t, (int32_t[]){0, 16, 48, 49}, 3, 2, 32, 0.17f);
+    small_case(t, (int32_t[]){0, 200}, 1, 2, 64, 0.125f);
+    small_case(t, (int32_t[]){0, 5, 70}, 2, 1, 128, 0.5f); /* scores in the tens */
+    small_case(t, (int32_t[]){0, 5, 70}, 2, 1, 40, 4);
+}
+
+enum { SMALL_MAX_BLOCKS = 20, SMALL_BLOCKS = 80 };
+
+/* A batch over a paged cache. new_of: tokens of this batch; old_of: tokens that are in the cache already. A token's row
+ * is [q, k, v, three elements of nobody], as a model has it. */
+typedef struct paged_batch {
+    const int32_t *new_of, *old_of; /* [n_seqs] */
+    size_t n_seqs, n_tokens, q_width, kv_width, stride, cache_n;
+    kf_heads h;
+    int32_t cu[9], kv_len[8], table[8 * SMALL_MAX_BLOCKS], slots[300];
+} paged_batch;
+
+/* Blocks in random order, and where each token goes. */
+static void paged_lay(bench *t, paged_batch *p) {
+    int32_t blocks[SMALL_BLOCKS];
+    size_t next_block = 0;
+    for (int i = 0; i < SMALL_BLOCKS; i++)
+        blocks[i] = i;
+    for (int i = SMALL_BLOCKS - 1; i > 0; i--) {
+        int j = below(t, (size_t)i + 1), keep = blocks[i];
+        blocks[i] = blocks[j], blocks[j] = keep;
+    }
+    for (size_t s = 0; s < p->n_seqs; s++) {
+        int32_t *table = p->table + s * SMALL_MAX_BLOCKS;
+        p->kv_len[s] = p->old_of[s] + p->new_of[s];
+        for (int b = 0; b * KF_KV_BLOCK_SIZE < p->kv_len[s]; b++)
+            table[b] = blocks[next_block++];
+        for (int at = p->old_of[s]; at < p->kv_len[s]; at++)
+            p->slots[p->n_tokens++] = table[at / KF_KV_BLOCK_SIZE] * KF_KV_BLOCK_SIZE + at % KF_KV_BLOCK_SIZE;
+        p->cu[s + 1] = (int32_t)p->n_tokens;
+    }
+    assert_true(next_block <= SMALL_BLOCKS);
+    if (p->n_tokens > 3) p->slots[0] = -1; /* written nowhere: the cache keeps what it has */
+}
+
+/* The cache's element 0 of a head at a slot. */
+static size_t cache_at(const paged_batch *p, int32_t slot, size_t kv_head) {
+    size_t block = (size_t)slot / KF_KV_BLOCK_SIZE, at = (size_t)slot % KF_KV_BLOCK_SIZE;
+    return ((block * p->h.n_kv_heads + kv_head) * KF_KV_BLOCK_SIZE + at) * p->h.head_dim;
+}
+
+static void want_written(const paged_batch *p, const float *rows, float *k_cache, float *v_cache) {
+    size_t head_bytes = p->h.head_dim * sizeof *rows;
+    for (size_t i = 0; i < p->n_tokens; i++)
+        for (size_t head = 0; head < p->h.n_kv_heads && p->slots[i] >= 0; head++) {
+            const float *k = rows + i * p->stride + p->q_width + head * p->h.head_dim;
+            memcpy(k_cache + cache_at(p, p->slots[i], head), k, head_bytes);
+            memcpy(v_cache + cache_at(p, p->slots[i], head), k + p->kv_width, head_bytes);
+        }
+}
+
+static void want_attended(const paged_batch *p, const float *rows, const float *k_cache, const float *v_cache,
+                          double *want) {
+    size_t head_dim = p->h.head_dim;
+    for (size_t s = 0; s < p->n_seqs; s++)
+        for (int i = p->cu[s]; i < p->cu[s + 1]; i++)
+            for (size_t head = 0; head < p->h.n_heads; head++) {
+                size_t at[SMALL_MAX_BLOCKS * KF_KV_BLOCK_SIZE], n = (size_t)(p->old_of[s] + i - p->cu[s] + 1);
+                for (size_t pos = 0; pos < n; pos++) {
+                    int32_t block = p->table[s * SMALL_MAX_BLOCKS + pos / KF_KV_BLOCK_SIZE];
+                    int32_t slot = block * KF_KV_BLOCK_SIZE + (int32_t)(pos % KF_KV_BLOCK_SIZE);
+                    at[pos] = cache_at(p, slot, head / (p->h.n_heads / p->h.n_kv_heads));
+                }
+                attend(want + (size_t)i * p->q_width + head * head_dim, rows + (size_t)i * p->stride + head * head_dim,
+                       k_cache, v_cache, at, n, head_dim, (double)p->h.scale);
+            }
+}
+
+/* Puts the keys of a batch in the cache as they are, and attends. */
+static void small_paged_case(bench *t, const int32_t *new_of, const int32_t *old_of, size_t n_seqs, kf_heads h) {
+    size_t q_width = h.n_heads * h.head_dim, kv_width = h.n_kv_heads * h.head_dim;
+    paged_batch p = {.new_of = new_of, .old_of = old_of, .n_seqs = n_seqs, .h = h, .q_width = q_width};
+    p.kv_width = kv_width, p.stride = q_width + 2 * kv_width + 3,
+    p.cache_n = SMALL_BLOCKS * kv_width * KF_KV_BLOCK_SIZE;
+    paged_lay(t, &p);
+    float *k_cache = normal(t, p.cache_n, 1), *v_cache = normal(t, p.cache_n, 1);
+    float *rows = normal(t, p.n_tokens * p.stride, 1);
+    kf_kv_layer cache = {put_act(t, k_cache, p.cache_n), put_act(t, v_cache, p.cache_n)};
+    void *q = put_act(t, rows, p.n_tokens * p.stride);
+    int32_t *slots = put_i32(t, p.slots, p.n_tokens);
+    double *want = doubles(p.n_tokens * q_width);
+    kf_batch b = {
+        .n_seqs = n_seqs, .n_tokens = p.n_tokens, .max_seqlen = p.n_tokens, .cu_seqlens = put_i32(t, p.cu, n_seqs + 1)};
+    kf_rope_kv_write(t->s, cache, q, p.stride, &b, slots, h, &(kf_qk_opts){0});
+    want_written(&p, rows, k_cache, v_cache);
+    want_attended(&p, rows, k_cache, v_cache, want);
+    kf_paged paged = {.slot_mapping = slots,
+                      .block_table = put_i32(t, p.table, n_seqs * SMALL_MAX_BLOCKS),
+                      .max_blocks = SMALL_MAX_BLOCKS,
+                      .kv_len = put_i32(t, p.kv_len, n_seqs)};
+    void *out = put_act(t, NULL, p.n_tokens * q_width);
+    kf_attention_paged(t->s, out, q, p.stride, cache, &b, &paged, h);
+    check_act(t, "attention_paged", out, want, p.n_tokens * q_width, t->c->limit);
+    bench_clear(t);
+    free(k_cache), free(v_cache), free(rows), free(want);
+}
+
+static void op_small_paged(bench *t) {
+    kf_heads gqa = {.n_heads = 6, .n_kv_heads = 2, .head_dim = 24, .scale = 0.2f};
+    kf_heads plain = {.n_heads = 3, .n_kv_heads = 3, .head_dim = 64, .scale = 0.125f};
+    kf_heads one = {.n_heads = 4, .n_kv_heads = 1, .head_dim = 5, .scale = 1};
+    small_paged_case(t, (int32_t[]){1}, (int32_t[]){0}, 1, gqa);
+    small_paged_case(t, (int32_t[]){1, 1, 1, 1}, (int32_t[]){0, 15, 16, 299}, 4, gqa);
+    small_paged_case(t, (int32_t[]){33, 1, 0, 17, 5}, (int32_t[]){0, 70, 3, 15, 100}, 5, plain);
+    small_paged_case(t, (int32_t[]){200, 2}, (int32_t[]){1, 31}, 2, one);
+}
+
 int main(void) {
     static const operation operations[] = {
         {"attention", op_attention},
+        {"attention: small", op_small},
+        {"attention_paged: small", op_small_paged},
         {"attention_paged: cuts", op_paged_cuts},
         {"attention_paged: shared keys", op_paged_shared},
     };
