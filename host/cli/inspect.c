@@ -27,19 +27,11 @@ typedef struct stats {
     bool known;
 } stats;
 
-static double half_to_double(uint16_t h) {
-    int exponent = h >> 10 & 31, mantissa = h & 1023;
-    double value = exponent == 31  ? (mantissa ? NAN : INFINITY)
-                   : exponent == 0 ? ldexp(mantissa, -24)
-                                   : ldexp(mantissa + 1024, exponent - 25);
-    return h & 0x8000 ? -value : value;
-}
-
 static double element(const void *data, kf_dtype dtype, size_t i) {
     switch (dtype) {
     case KF_F32: return (double)((const float *)data)[i];
     case KF_BF16: return (double)kf_bf16_to_f32(((const uint16_t *)data)[i]);
-    case KF_F16: return half_to_double(((const uint16_t *)data)[i]);
+    case KF_F16: return (double)kf_f16_to_f32(((const uint16_t *)data)[i]);
     default: return (double)((const int32_t *)data)[i];
     }
 }

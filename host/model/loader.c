@@ -50,25 +50,12 @@ typedef struct host_tensor {
     kf_dtype dtype; /* F32 or BF16 */
 } host_tensor;
 
-/* IEEE half to single; exact. */
-static float f16_to_f32(uint16_t h) {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
-    float f;
-    if (exponent == 0) { /* 0 and subnormal: fraction * 2^-24 */
-        f = (float)fraction * 0x1p-24f;
-        return sign ? -f : f;
-    }
-    uint32_t u = sign | (exponent == 31 ? 255u : exponent + 112) << 23 | fraction << 13;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
 static kf_status widen_f16(const char *name, size_t n, host_tensor *t) {
     float *wide = malloc(n * sizeof *wide + 1);
     if (!wide)
         return KF_FAIL(KF_ERR_NO_MEMORY, "tensor %s: no memory for %zu bytes on the host", name, n * sizeof *wide);
     for (size_t i = 0; i < n; i++)
-        wide[i] = f16_to_f32(((const uint16_t *)t->data)[i]);
+        wide[i] = kf_f16_to_f32(((const uint16_t *)t->data)[i]);
     free(t->data);
     *t = (host_tensor){wide, KF_F32};
     return KF_OK;

@@ -70,27 +70,6 @@ static void without_graphs(void **state) {
     end(r);
 }
 
-/* The device is lost: who had an answer by then has the right one, the others are told to ask again. */
-static void expect_lost(rig *r) {
-    int n_unavailable = 0;
-    wait_finals(r, N);
-    for (int i = 0; i < N; i++) {
-        assert_int_equal(r->answers[i].n_finals, 1);
-        if (r->answers[i].code == KF_CODE_UNAVAILABLE)
-            n_unavailable++;
-        else
-            assert_string_equal(r->answers[i].text, alone[i % N_TEXTS]);
-    }
-    assert_true(n_unavailable > 0);
-    kf_server_state s;
-    kf_server_state_get(r->server, &s);
-    assert_true(s.device_failed);
-    assert_false(s.ready);
-    kf_server_submit(r->server, request(r, N, texts[0], 8)); /* and it goes on answering */
-    wait_finals(r, 1);
-    assert_int_equal(r->answers[N].code, KF_CODE_UNAVAILABLE);
-}
-
 static void lost_at_a_kernel(void **state) {
     (void)state;
     static const unsigned long kernels[] = {1, 17, 150, 300}; /* all requests take about 600 */
@@ -99,7 +78,7 @@ static void lost_at_a_kernel(void **state) {
         rig *r = start_cuda();
         oncpu_lose_device_after(kernels[i], errors[i % 3]);
         submit_all(r);
-        expect_lost(r);
+        expect_lost(r, N, alone, N_TEXTS);
         end(r);
         oncpu_lose_device(0);
     }

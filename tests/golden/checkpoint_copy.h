@@ -17,24 +17,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "device/bf16.h"
 
 typedef struct checkpoint_copy {
     char dir[32];
 } checkpoint_copy;
-
-static inline char *copy_read(const char *path, size_t *n) {
-    FILE *f = fopen(path, "rb");
-    if (!f) fail_msg("%s: cannot be read", path);
-    fseek(f, 0, SEEK_END);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    char *bytes = malloc(*n + 1);
-    assert_non_null(bytes);
-    assert_int_equal(fread(bytes, 1, *n, f), *n);
-    fclose(f);
-    return bytes;
-}
 
 #define COPY_GAIN 0.25f /* exact in bf16 */
 
@@ -44,12 +32,6 @@ typedef struct copy_change {
     bool tail;
 } copy_change;
 
-static inline float copy_half_to_f32(uint16_t h) { /* IEEE 754's binary16: 1, 5 and 10 bits */
-    int exponent = h >> 10 & 31, fraction = h & 1023;
-    float v = exponent ? ldexpf((float)(1024 + fraction), exponent - 25) : ldexpf((float)fraction, -24);
-    return h >> 15 ? -v : v;
-}
-
 /* v becomes scale v + shift, rounded to bf16; F16 becomes BF16. */
 static inline void copy_change_tensor(char *at, const char *end, const char *dtype, float scale, float shift) {
     const bool wide = strcmp(dtype, "F32") == 0;
@@ -57,7 +39,7 @@ static inline void copy_change_tensor(char *at, const char *end, const char *dty
         uint16_t half;
         float v;
         memcpy(&half, at, sizeof half);
-        v = strcmp(dtype, "F16") == 0 ? copy_half_to_f32(half) : kf_bf16_to_f32(half);
+        v = strcmp(dtype, "F16") == 0 ? kf_f16_to_f32(half) : kf_bf16_to_f32(half);
         if (wide) memcpy(&v, at, sizeof v);
         half = kf_bf16_from_f32(scale * v + shift);
         v = kf_bf16_to_f32(half);
@@ -109,7 +91,8 @@ static inline void copy_weights(const char *file, size_t bytes, FILE *to, copy_c
 
 static inline void copy_file(const char *from, const char *to, copy_change how) {
     size_t n, length = strlen(from), suffix = strlen(".safetensors");
-    char *bytes = copy_read(from, &n);
+    char *bytes;
+    assert_int_equal(kf_file_read(from, SIZE_MAX, &bytes, &n), KF_OK);
     FILE *f = fopen(to, "wb");
     assert_non_null(f);
     if (how.gain != 0 && length > suffix && strcmp(from + length - suffix, ".safetensors") == 0)

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "base/file.h"
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 
@@ -39,16 +40,8 @@ static void shell(const char *command) {
 }
 
 static char *read_file(const char *path, size_t *n) {
-    FILE *f = fopen(path, "rb");
-    if (!f) fail_msg("%s: cannot be read", path);
-    fseek(f, 0, SEEK_END);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    char *bytes = malloc(*n + 1);
-    assert_non_null(bytes);
-    assert_int_equal(fread(bytes, 1, *n, f), *n);
-    fclose(f);
-    bytes[*n] = 0;
+    char *bytes = NULL;
+    if (kf_file_read(path, SIZE_MAX, &bytes, n) != KF_OK) fail_msg("%s", kf_error_text());
     return bytes;
 }
 

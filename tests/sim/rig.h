@@ -153,6 +153,28 @@ static inline void wait_empty(rig *r) {
     assert_int_equal(s.oldest_age_ns, 0);
 }
 
+/* After N requests (ids 0 on) on a device that is lost: one final each; who had an answer by then has the right one of
+ * alone [n_alone], the others are told to ask again, and so is whoever comes now. */
+static inline void expect_lost(rig *r, int n, char (*alone)[2048], int n_alone) {
+    int n_unavailable = 0;
+    wait_finals(r, n);
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(r->answers[i].n_finals, 1);
+        if (r->answers[i].code == KF_CODE_UNAVAILABLE)
+            n_unavailable++;
+        else
+            assert_string_equal(r->answers[i].text, alone[i % n_alone]);
+    }
+    assert_true(n_unavailable > 0);
+    kf_server_state s;
+    kf_server_state_get(r->server, &s);
+    assert_true(s.device_failed);
+    assert_false(s.ready);
+    kf_server_submit(r->server, request(r, n, "你好", 8)); /* and it goes on answering */
+    wait_finals(r, 1);
+    assert_int_equal(r->answers[n].code, KF_CODE_UNAVAILABLE);
+}
+
 static const char *const texts[] = {"我想要一件红色的羽绒服", "多少钱",         "退货在吗？", "你好",
                                     "红色的要一件，钱多吗",   "想要想要想要123"};
 enum { N_TEXTS = sizeof texts / sizeof *texts };

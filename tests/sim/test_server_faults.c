@@ -209,22 +209,7 @@ static void device_dies(void **state) {
         rig *r = start_with((rig_opts){.device = "cpu", .n_jobs = N, .max_running = 6, .faults = dies});
         atomic_store(&countdown, after);
         submit_all(r);
-        wait_finals(r, N);
-        int n_unavailable = 0;
-        for (int i = 0; i < N; i++) {
-            if (r->answers[i].code == KF_CODE_UNAVAILABLE)
-                n_unavailable++;
-            else
-                assert_string_equal(r->answers[i].text, alone[i % N_TEXTS]);
-        }
-        assert_true(n_unavailable > 0);
-        kf_server_state s;
-        kf_server_state_get(r->server, &s);
-        assert_true(s.device_failed);
-        assert_false(s.ready);
-        kf_server_submit(r->server, request(r, N, texts[0], 8)); /* and it goes on answering */
-        wait_finals(r, 1);
-        assert_int_equal(r->answers[N].code, KF_CODE_UNAVAILABLE);
+        expect_lost(r, N, alone, N_TEXTS);
         end(r);
     }
 }
