@@ -324,10 +324,6 @@ void kf_dfa_free(kf_dfa *d) {
     free(d);
 }
 
-size_t kf_dfa_bytes(const kf_dfa *d) {
-    return sizeof *d + d->n_states * (d->n_classes + 2) * sizeof *d->next;
-}
-
 bool kf_dfa_goes_on(const kf_dfa *d, uint16_t state) {
     for (size_t c = 1; c < d->n_classes; c++)
         if (d->next[state * d->n_classes + c]) return true;

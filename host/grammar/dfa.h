@@ -30,7 +30,6 @@ typedef struct kf_dfa {
  * KF_ERR_NO_MEMORY; or n's own failure. */
 kf_status kf_dfa_new(const kf_nfa *n, int32_t start, const bool usable[256], kf_dfa **out);
 void kf_dfa_free(kf_dfa *d);
-size_t kf_dfa_bytes(const kf_dfa *d);
 
 static inline uint16_t kf_dfa_next(const kf_dfa *d, uint16_t state, uint8_t byte) {
     return d->next[state * d->n_classes + d->class_of[byte]];
